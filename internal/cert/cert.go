@@ -1,0 +1,65 @@
+// Package cert keeps certificates alive: which names are wanted, what is
+// there, what to do next (a pure plan), and the index a TLS handshake reads.
+// It knows issuers only by the Issuer contract and never sees routing.
+package cert
+
+import (
+	"context"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+// Want is one certificate somebody needs: its names and who shall issue it.
+type Want struct {
+	Names  []string // lower case; the first is the main name
+	Issuer string   // Issuer.ID
+	Source string   // who wants it, for people: "acme.domains", "router web@file"
+}
+
+// Request is what an Issuer is asked for. ID is stable for a name set and
+// issuer: it is the last segment of the keys certificates/<issuer>/<id>,
+// orders/<issuer>/<id> and attempts/<issuer>/<id>.
+type Request struct {
+	ID       string
+	Names    []string
+	Replaces []byte // DER of the leaf being renewed; nil: a first certificate
+	// Lease is held on "orders/<issuer>/<id>" for the whole call. All writes
+	// of the order's state go through it; its context bounds the work.
+	Lease store.Lease
+	// Step is told each step before it is done ("newOrder", "present dns-01
+	// a.example.com", ...), for status pages. It never blocks.
+	Step func(step string)
+}
+
+// Bundle is an issued certificate: PEM chain, leaf first, and PKCS#8 PEM key.
+type Bundle struct {
+	Chain []byte
+	Key   []byte
+}
+
+// Issuer obtains certificates. Obtain drives one order from wherever its
+// journal says it stands to the end; it is called again after an error,
+// perhaps by another process, with the same ID and Names. It must not return
+// a Bundle whose key and names do not fit. It keeps its journal until Done.
+type Issuer interface {
+	ID() string
+	Obtain(ctx context.Context, req Request) (Bundle, error)
+	// Done is called once the bundle is safe in the store: the journal of the
+	// order may go. It is called again if it failed.
+	Done(ctx context.Context, req Request) error
+	// RenewAt says when a certificate should be renewed, or zero for the
+	// default (two thirds of its lifetime; half if that is under 10 days).
+	RenewAt(ctx context.Context, leafDER []byte) time.Time
+}
+
+// RetryError is an error that knows when another attempt makes sense.
+type RetryError struct {
+	Err   error
+	After time.Time // not before; zero: the back-off decides
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *RetryError) Unwrap() error { return e.Err }

@@ -1,0 +1,34 @@
+package config
+
+// Kind is the shape of a Node.
+type Kind uint8
+
+// The three shapes.
+const (
+	Scalar Kind = iota
+	Map
+	List
+)
+
+// Node is configuration text after parsing and before meaning: the one form
+// that TOML, YAML, flags, the environment and key-value trees are turned into,
+// with the position of every part. Decode gives it meaning, strictly.
+//
+// A Node is immutable once built.
+type Node struct {
+	Kind   Kind
+	Value  any     // Scalar: string, bool, int64, float64 or nil (YAML null)
+	Fields []Field // Map, in the order written
+	Items  []*Node // List
+	Origin Origin  // where the value starts
+	// Weak marks a source without types (flags, environment, store): scalars
+	// are strings to be parsed as the target demands ("true", "10s", "a,b").
+	Weak bool
+}
+
+// Field is one key of a Map node.
+type Field struct {
+	Name   string // as written; matched case-insensitively
+	Origin Origin // where the key stands
+	Node   *Node
+}

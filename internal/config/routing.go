@@ -1,0 +1,132 @@
+package config
+
+import "time"
+
+// Routing is the part of the configuration that changes while running: what a
+// provider publishes, always whole. Map keys are names local to the provider;
+// Merge qualifies them as name@provider. Values are immutable once published.
+type Routing struct {
+	Routers      map[string]Router
+	Middlewares  map[string]Middleware
+	Services     map[string]Service
+	Certificates []Certificate // certificates from files or PEM, for the handshake
+}
+
+// Router joins a rule to a service through middlewares.
+type Router struct {
+	Origin      Origin
+	EntryPoints []string // empty: the default entry points
+	Rule        string   // our rule language; see package route
+	Priority    int      // > 0: this; else the length of the rule
+	Middlewares []string // names, in order, outermost first
+	Service     string
+	// PassHostHeader overrides the service's setting; nil: the service decides.
+	PassHostHeader *bool
+	// TLS nil: served with and without TLS alike, as the entry point is.
+	TLS *RouterTLS
+}
+
+// RouterTLS restricts a router to TLS and may ask for certificates.
+type RouterTLS struct {
+	CertResolver string
+	Domains      []Domain
+}
+
+// Domain is one certificate's set of names.
+type Domain struct {
+	Main string   `key:"main" json:"main"`
+	SANs []string `key:"sans" json:"sans,omitempty"`
+}
+
+// Names gives Main and SANs in order, without repeats.
+func (d Domain) Names() []string {
+	names := make([]string, 0, 1+len(d.SANs))
+	seen := map[string]bool{"": true}
+	for _, n := range append([]string{d.Main}, d.SANs...) {
+		if !seen[n] {
+			seen[n] = true
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// Middleware is declared by kind and undecoded parameters: the middleware
+// decodes them itself, strictly (package middleware).
+type Middleware struct {
+	Origin Origin
+	Kind   string // "stripPrefix", "basicAuth", ...
+	Params *Node  // a Map node; nil: no parameters
+}
+
+// Service is where requests go: exactly one of its forms is set.
+type Service struct {
+	Origin       Origin
+	LoadBalancer *LoadBalancer
+	Weighted     *Weighted
+}
+
+// Weighted spreads requests over other services.
+type Weighted struct {
+	Services []WeightedService
+	Sticky   *Sticky
+}
+
+// WeightedService is a share of a Weighted service. Weight 0 gets nothing.
+type WeightedService struct {
+	Name   string
+	Weight int
+}
+
+// LoadBalancer is a set of servers that answer alike.
+type LoadBalancer struct {
+	Servers            []Server
+	Sticky             *Sticky
+	HealthCheck        *HealthCheck
+	PassHostHeader     *bool // nil: true
+	MaxConn            int   // 0: no bound
+	ResponseForwarding time.Duration
+	ServersTransport   ServersTransport
+}
+
+// Server is one origin.
+type Server struct {
+	Origin Origin
+	Name   string // stable within the service; the identity state is kept under
+	URL    string // http, https or h2c, host and port, no query
+	Weight int    // 0: gets nothing
+}
+
+// Sticky keeps a client on one server by a cookie.
+type Sticky struct {
+	CookieName string // "": derived from the service's name
+	Secure     bool
+	HTTPOnly   bool
+	SameSite   string // "", "lax", "strict", "none"
+}
+
+// HealthCheck is an active probe of each server.
+type HealthCheck struct {
+	Scheme   string
+	Path     string
+	Port     int
+	Hostname string
+	Headers  map[string]string
+	Interval time.Duration // 0: 30 s
+	Timeout  time.Duration // 0: 5 s
+}
+
+// ServersTransport says how servers are reached.
+type ServersTransport struct {
+	ServerName         string
+	InsecureSkipVerify bool
+	RootCAs            []string // path or PEM
+}
+
+// Certificate is a certificate somebody else keeps: paths or PEM text.
+type Certificate struct {
+	Origin      Origin
+	CertFile    string
+	KeyFile     string
+	EntryPoints []string // empty: all with TLS
+}
