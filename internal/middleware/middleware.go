@@ -1,0 +1,31 @@
+// Package middleware holds what can stand between a route and its service, one
+// file each, over the plain http.Handler seam, so that any Go middleware fits.
+// A middleware decodes its own parameters, strictly. Package middleware knows
+// neither routes nor stores.
+package middleware
+
+import (
+	"log/slog"
+	"net/http"
+
+	"gatehouse/internal/config"
+)
+
+// Middleware wraps a handler. It is built once per route and snapshot and
+// called from any goroutine.
+type Middleware func(next http.Handler) http.Handler
+
+// Env is what a middleware may ask of its surroundings while it is built.
+type Env struct {
+	Name   string // qualified name, for messages: "auth@file"
+	Origin config.Origin
+	Logger *slog.Logger
+	// EntryPoint gives an entry point's address ("host:port") and whether it
+	// speaks TLS; ok is false for an unknown name.
+	EntryPoint func(name string) (address string, tls bool, ok bool)
+}
+
+// Builder decodes parameters (nil: none given) and makes the middleware. With
+// a problem that is not a warning the middleware is nil, and every router that
+// names it is left out.
+type Builder func(params *config.Node, env Env) (Middleware, []config.Problem)
