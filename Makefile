@@ -1,0 +1,50 @@
+# Gatehouse. `make` prints this menu.
+
+GO       ?= go
+export CGO_ENABLED ?= 0
+PACKAGES := ./...
+
+.PHONY: menu
+menu: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+
+.PHONY: build
+build: ## bin/gatehouse
+	$(GO) build -trimpath -o bin/gatehouse ./cmd/gatehouse
+
+.PHONY: run
+run: build ## try it: HTTP 8000, HTTPS 8443, dashboard 8080, all on loopback, nothing else needed
+	@./bin/gatehouse quickstart
+
+.PHONY: cluster
+cluster: build tools ## the whole story on loopback: etcd, test CA, DNS, Route 53 double, three replicas
+	@$(GO) run ./e2e/cluster
+
+.PHONY: test
+test: tools check ## everything: checks, unit, conformance, end to end (fetches what it needs into .cache/)
+	@echo "test: all packages, with the race detector"
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(PACKAGES)
+
+.PHONY: short
+short: ## unit tests only, no other servers, no race detector
+	$(GO) test -short $(PACKAGES)
+
+.PHONY: check
+check: ## format, vet, staticcheck, known vulnerabilities, layers and sizes
+	@test -z "$$(gofmt -l cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l cmd e2e internal; exit 1; }
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+	@e2e/tools/vulnerabilities
+	$(GO) test -count=1 ./internal
+
+.PHONY: tools
+tools: ## the real servers tests use, into .cache/ (once)
+	@e2e/tools/fetch
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, 30 s each
+	@e2e/tools/fuzz 30s
+
+.PHONY: clean
+clean: ## what was built, but not .cache/
+	rm -rf bin .run
