@@ -1,0 +1,204 @@
+// Package api is the window: the status API (the paths of Traefik 1.5, and
+// ours), health, and the dashboard. It reads and never changes anything; what
+// it shows is redacted before it gets here or here. It knows the running
+// parts only by the functions in Options.
+package api
+
+import (
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"strings"
+	"time"
+
+	"gatehouse/internal/cert"
+	"gatehouse/internal/config"
+	"gatehouse/internal/proxy"
+)
+
+// Options says where the API reads. All functions may be called from any
+// goroutine and must not block on a store, a CA or the network.
+type Options struct {
+	Version string
+	Replica string // this replica's name
+	// Sources is what each provider published last.
+	Sources func() map[string]config.Routing
+	// Problems of the configuration, all providers.
+	Problems func() []config.Problem
+	// Ready tells whether this replica should get traffic, and if not, why.
+	Ready func() (bool, string)
+	// Snapshot is what is served now; nil: nothing yet.
+	Snapshot     func() *proxy.Snapshot
+	Certificates func() []cert.Status
+	Replicas     func() []Replica
+	Stats        *Stats
+	Dashboard    bool // serve the page at /dashboard/
+	Debug        bool // serve /debug/vars and /debug/pprof/
+	ReadOnly     bool // refuse every method that would change something
+	Logger       *slog.Logger
+}
+
+// Replica is one member of the group that shares a store.
+type Replica struct {
+	Name    string    `json:"name"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Self    bool      `json:"self"`
+	// Holds lists the leases it has: the orders it works on.
+	Holds []string `json:"holds"`
+}
+
+// Handlers gives the API (to be put behind authentication) and the health
+// paths (outside of it, as load balancers have no password).
+func Handlers(o Options) (api, health http.Handler) {
+	a := &server{Options: o}
+	mux := http.NewServeMux()
+	for path, h := range map[string]http.HandlerFunc{
+		"/api":                      a.providers,
+		"/api/{$}":                  a.providers,
+		"/api/providers":            a.providers,
+		"/api/providers/{name...}":  a.provider,
+		"/api/version":              a.version,
+		"/api/overview":             a.overview,
+		"/api/snapshot":             a.snapshot,
+		"/api/problems":             a.problems,
+		"/api/certificates":         a.certificates,
+		"/api/certificates/{names}": a.certificate,
+		"/api/cluster":              a.cluster,
+		"/health":                   a.health,
+	} {
+		mux.HandleFunc(path, h)
+	}
+	if o.Dashboard {
+		mux.Handle("/dashboard/", dashboard())
+		mux.Handle("/{$}", http.RedirectHandler("/dashboard/", http.StatusFound))
+	}
+	if o.Debug {
+		debug(mux)
+	}
+	pings := http.NewServeMux()
+	pings.HandleFunc("GET /ping", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("OK")) })
+	pings.HandleFunc("GET /ready", a.ready)
+	return a.guard(mux), pings
+}
+
+func debug(mux *http.ServeMux) {
+	mux.Handle("/debug/vars", expvar.Handler())
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+}
+
+type server struct{ Options }
+
+// guard refuses what would change something, and sets the headers that keep a
+// browser from running anything but our own files.
+func (a *server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			if a.ReadOnly {
+				fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: the API is read-only (api.readOnly or web.readOnly)", r.Method))
+				return
+			}
+			h.Set("Allow", "GET, HEAD")
+			fail(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s refused: routing by PUT ([rest]) is not in force in this version", r.Method))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (a *server) version(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, map[string]string{"Version": a.Version, "Codename": "gatehouse", "Go": runtime.Version()})
+}
+
+func (a *server) ready(w http.ResponseWriter, _ *http.Request) {
+	ok, why := a.Ready()
+	status := http.StatusOK
+	if !ok {
+		status = http.StatusServiceUnavailable
+	}
+	reply(w, status, map[string]any{"ready": ok, "reason": why})
+}
+
+func (a *server) snapshot(w http.ResponseWriter, _ *http.Request) {
+	s := a.Snapshot()
+	if s == nil {
+		fail(w, http.StatusServiceUnavailable, "no configuration has been applied yet")
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(s.String()))
+}
+
+func (a *server) problems(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, orEmpty(a.Problems()))
+}
+
+func (a *server) certificates(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, orEmpty(a.Certificates()))
+}
+
+func (a *server) certificate(w http.ResponseWriter, r *http.Request) {
+	want := strings.ToLower(r.PathValue("names"))
+	for _, s := range a.Certificates() {
+		for _, n := range append([]string{s.ID}, s.Names...) {
+			if n == want {
+				reply(w, http.StatusOK, s)
+				return
+			}
+		}
+	}
+	fail(w, http.StatusNotFound, fmt.Sprintf("no certificate is kept for %q; /api/certificates lists them", want))
+}
+
+func (a *server) cluster(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, map[string]any{"replica": a.Replica, "replicas": orEmpty(a.Replicas())})
+}
+
+// overview is everything the dashboard shows, in one answer.
+func (a *server) overview(w http.ResponseWriter, _ *http.Request) {
+	ok, why := a.Ready()
+	view := map[string]any{
+		"version": a.Version, "replica": a.Replica, "ready": ok, "reason": why, "now": time.Now().UTC(),
+		"replicas": orEmpty(a.Replicas()), "certificates": orEmpty(a.Certificates()), "problems": orEmpty(a.Problems()),
+	}
+	if s := a.Snapshot(); s != nil {
+		view["served"] = s.View()
+	}
+	reply(w, http.StatusOK, view)
+}
+
+// orEmpty makes an empty list show as [] and not as null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	text, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		fail(w, http.StatusInternalServerError, fmt.Sprintf("encode answer: %v", err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n'))
+}
+
+func fail(w http.ResponseWriter, status int, message string) {
+	reply(w, status, map[string]string{"error": message})
+}
