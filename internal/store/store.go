@@ -22,15 +22,22 @@ var (
 	ErrConflict = errors.New("key was changed by another")
 	// ErrLeaseLost: the lease is, or may soon be, someone else's.
 	ErrLeaseLost = errors.New("lease lost")
-	// ErrTooLarge: the value is over the store's limit. Nothing was written.
+	// ErrTooLarge: the value is over the store's limit, which is MaxValue or
+	// what the server says. Nothing was written.
 	ErrTooLarge = errors.New("value too large for the store")
+	// ErrInvalidKey: no store takes such a key, see CheckKey. Nothing was done.
+	ErrInvalidKey = errors.New("invalid key")
 )
+
+// MaxValue is the largest value every store takes, in bytes.
+const MaxValue = 1 << 20
 
 // Revision names one state of one key. It is opaque and comparable only for
 // equality. The zero Revision means "the key does not exist".
 type Revision string
 
-// Entry is one key with its value at a revision. Value is the receiver's.
+// Entry is one key with its value at a revision. Value must not be modified: a
+// watch yields the same bytes again as long as they stay the same.
 type Entry struct {
 	Key      string
 	Value    []byte
@@ -38,8 +45,10 @@ type Entry struct {
 }
 
 // Store keeps bytes under slash-separated keys such as
-// "certificates/local/3f2a". Keys are relative to the prefix the store was
-// opened with. All methods may be called from any goroutine.
+// "certificates/local/3f2a" (CheckKey says what is a key). Keys are relative to
+// the prefix the store was opened with. A key is never also the parent of
+// another one: "a" and "a/b" together are refused by some stores. All methods
+// may be called from any goroutine.
 type Store interface {
 	// Get reads one key: the newest state the store has agreed on.
 	Get(ctx context.Context, key string) (Entry, error)
@@ -50,9 +59,10 @@ type Store interface {
 	// Delete removes the key if it is at have; ErrConflict if not, ErrNotFound
 	// if it does not exist.
 	Delete(ctx context.Context, key string, have Revision) error
-	// Watch yields all entries under prefix (a whole path segment or more; ""
-	// is everything), sorted by key: now, and after each change, until ctx
-	// ends or the loop breaks. Changes close together may be seen as one. It
+	// Watch yields all entries under prefix (whole path segments: "a" is "a"
+	// and what is below "a/", never "ab"; "" is everything), sorted by key:
+	// now, even if there are none, and after each change, until ctx ends or
+	// the loop breaks. Changes close together may be seen as one. It
 	// survives compaction, restarts and partitions by itself: trouble is
 	// yielded as an error (entries nil), then it goes on with back-off and
 	// yields the whole state again once it can. It ends only with ctx.
@@ -66,7 +76,8 @@ type Store interface {
 	Acquire(ctx context.Context, name string) (Lease, error)
 	// Announce keeps key present with value for as long as this process
 	// lives and ctx lasts: written again after trouble, gone within the TTL
-	// of the process's death, at once when ctx ends. It returns when ctx ends.
+	// of the process's death, at once when ctx ends. It returns when ctx ends,
+	// with its error, or at once if the key or value can never be written.
 	Announce(ctx context.Context, key string, value []byte) error
 }
 
@@ -76,7 +87,8 @@ type Store interface {
 // read through its own lease can no longer be changed through this one.
 type Lease interface {
 	// Context ends when the lease is released or lost; if lost, with a margin
-	// before another can hold it. It descends from the context of Acquire.
+	// before another can hold it. It descends from the context of Acquire:
+	// when that ends, the name is given free as by Release.
 	Context() context.Context
 	// Epoch grows with every acquisition of this name, by whomever.
 	Epoch() uint64
