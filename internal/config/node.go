@@ -1,5 +1,7 @@
 package config
 
+import "strings"
+
 // Kind is the shape of a Node.
 type Kind uint8
 
@@ -23,7 +25,26 @@ type Node struct {
 	Origin Origin  // where the value starts
 	// Weak marks a source without types (flags, environment, store): scalars
 	// are strings to be parsed as the target demands ("true", "10s", "a,b").
+	// It holds for everything below the node.
 	Weak bool
+	// Nanos marks a tree written by storeconfig, where a bare integer is a
+	// duration in nanoseconds instead of seconds and an empty text is the zero
+	// value. It holds for everything below the node.
+	Nanos bool
+}
+
+// Get gives the value of a Map's key, matched case-insensitively; nil if there
+// is none, or n is nil or no Map.
+func (n *Node) Get(name string) *Node {
+	if n == nil {
+		return nil
+	}
+	for i := range n.Fields {
+		if strings.EqualFold(n.Fields[i].Name, name) {
+			return n.Fields[i].Node
+		}
+	}
+	return nil
 }
 
 // Field is one key of a Map node.

@@ -59,11 +59,16 @@ func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) 
 
 // unquote removes blanks around a value and then one matching pair of quotes:
 // a list of arguments in YAML hands over quote characters that a shell would
-// have taken away.
+// have taken away. A value with the same quote inside is left alone: it may be
+// a list of quoted parts.
 func unquote(s string) string {
 	s = strings.TrimSpace(s)
-	if n := len(s); n >= 2 && (s[0] == '"' || s[0] == '\'') && s[n-1] == s[0] {
-		s = strings.TrimSpace(s[1 : n-1])
+	n := len(s)
+	if n < 2 || (s[0] != '"' && s[0] != '\'') || s[n-1] != s[0] {
+		return s
+	}
+	if inner := s[1 : n-1]; strings.IndexByte(inner, s[0]) < 0 {
+		return strings.TrimSpace(inner)
 	}
 	return s
 }
