@@ -32,7 +32,7 @@ func Decode(n *Node, into any) []Problem {
 // decoder is one run of Decode.
 type decoder struct {
 	origins  map[string]Origin // where each key was written; nil: nobody asks
-	source   string            // origin of keys unknown here is only a warning for this provider
+	lenient  string            // unknown keys from this provider are only warnings
 	base     string            // dotted key of the root node in its file
 	path     []string
 	problems []Problem
@@ -240,7 +240,7 @@ func (d *decoder) section(n *Node, v reflect.Value, m mode) {
 func (d *decoder) unknown(f *Field, list []field) {
 	d.path = append(d.path, f.Name)
 	d.problem(f.Origin, "unknown key", suggest(f.Name, names(list)))
-	if d.source != "" && f.Origin.Provider == d.source {
+	if d.lenient != "" && f.Origin.Provider == d.lenient {
 		d.problems[len(d.problems)-1].Warning = true
 	}
 	d.path = d.path[:len(d.path)-1]
@@ -315,13 +315,13 @@ func (d *decoder) list(n *Node, v reflect.Value, m mode) {
 func (d *decoder) items(n *Node, t reflect.Type, m mode) ([]*Node, bool) {
 	switch {
 	case n.Kind == List:
-		if !m.weak || t.Elem().Kind() == reflect.Struct {
+		if !m.weak {
 			return n.Items, true
 		}
 		var all []*Node
 		for _, item := range n.Items {
 			if _, isText := item.Value.(string); isText && item.Kind == Scalar {
-				all = append(all, splitItem(item, ",")...)
+				all = append(all, splitItem(item, separator(t))...)
 				continue
 			}
 			all = append(all, item)
@@ -333,12 +333,18 @@ func (d *decoder) items(n *Node, t reflect.Type, m mode) ([]*Node, bool) {
 		if _, isText := n.Value.(string); !isText {
 			return nil, false
 		}
-		if t.Elem().Kind() == reflect.Struct {
-			return splitItem(n, ";"), true
-		}
-		return splitItem(n, ","), true
+		return splitItem(n, separator(t)), true
 	}
 	return nil, false
+}
+
+// separator is what stands between the items of a list written as one text: a
+// comma, but a semicolon where an item has commas of its own.
+func separator(list reflect.Type) string {
+	if list.Elem().Kind() == reflect.Struct {
+		return ";"
+	}
+	return ","
 }
 
 // splitItem cuts a text into list items.

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"errors"
+	"strings"
+	"time"
+)
 
 // Routing is the part of the configuration that changes while running: what a
 // provider publishes, always whole. Map keys are names local to the provider;
@@ -49,6 +53,24 @@ func (d Domain) Names() []string {
 		}
 	}
 	return names
+}
+
+// takeText reads "main.com,san1.com", the form of flags.
+func (d *Domain) takeText(s string) error {
+	d.Main, d.SANs = "", nil
+	for name := range strings.SplitSeq(s, ",") {
+		switch name = unquote(name); {
+		case name == "":
+		case d.Main == "":
+			d.Main = name
+		default:
+			d.SANs = append(d.SANs, name)
+		}
+	}
+	if d.Main == "" {
+		return errors.New("no name: main.com,san1.com")
+	}
+	return nil
 }
 
 // Middleware is declared by kind and undecoded parameters: the middleware

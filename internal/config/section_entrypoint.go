@@ -1,5 +1,10 @@
 package config
 
+import (
+	"errors"
+	"strings"
+)
+
 // EntryPoint is a set of sockets with what holds for all requests that come
 // in there.
 type EntryPoint struct {
@@ -101,4 +106,14 @@ type ClientCA struct {
 type KeyPair struct {
 	CertFile string `key:"certFile" help:"path or PEM"`
 	KeyFile  Secret `key:"keyFile" help:"path or PEM"`
+}
+
+// takeText reads "cert,key", the form of flags.
+func (k *KeyPair) takeText(s string) error {
+	cert, key, ok := strings.Cut(s, ",")
+	if !ok || cert == "" || key == "" || strings.Contains(key, ",") {
+		return errors.New("not a certificate and its key: cert,key")
+	}
+	k.CertFile, k.KeyFile = unquote(cert), Secret(unquote(key))
+	return nil
 }
