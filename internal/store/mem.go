@@ -414,11 +414,11 @@ func (l *memLease) Epoch() uint64 { return l.epoch }
 
 // fenced runs op in the same turn as the check that the lease is still ours.
 func (l *memLease) fenced(ctx context.Context, verb, key string, op func() error) error {
+	if err := l.hold.Err(); err != nil {
+		return fmt.Errorf("%s %s: lease %s: %w", verb, key, l.name, err)
+	}
 	m := l.replica.mem
 	return l.replica.ask(ctx, verb, key, func() error {
-		if err := l.hold.Err(); err != nil {
-			return fmt.Errorf("%s %s: lease %s: %w", verb, key, l.name, err)
-		}
 		if e := m.entries[LeaseKey(l.name)]; e.revision != l.epoch {
 			err := fmt.Errorf("%w: lease %s has gone from the store", ErrLeaseLost, l.name)
 			l.hold.End(err)
