@@ -1,0 +1,86 @@
+package route
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Head is what rules look at: the head of one request. It belongs to the
+// goroutine that matches; strings are not kept.
+type Head struct {
+	Method     string
+	Host       string // as received: any case, with or without port and trailing dot
+	Path       string // decoded and normalised by the entry point
+	RawQuery   string
+	Header     http.Header // canonical names
+	RemoteAddr string      // "ip:port" or "ip" of the peer
+
+	host string // cleaned, once per match
+}
+
+// cleanHost gives the comparable form of a host: without port, brackets and
+// trailing dot, in lower case. It allocates only where a letter is upper case.
+func cleanHost(host string) string {
+	if strings.HasPrefix(host, "[") {
+		if end := strings.IndexByte(host, ']'); end > 0 {
+			host = host[1:end]
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 && strings.IndexByte(host[colon+1:], ':') < 0 {
+		host = host[:colon]
+	}
+	host = strings.TrimSuffix(host, ".")
+	for i := range len(host) {
+		if c := host[i]; 'A' <= c && c <= 'Z' {
+			return lowerASCII(host)
+		}
+	}
+	return host
+}
+
+// lowerASCII leaves other alphabets alone: the Kelvin sign is not a k.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
+}
+
+func (h *Head) clientIP() (netip.Addr, bool) {
+	if ap, err := netip.ParseAddrPort(h.RemoteAddr); err == nil {
+		return ap.Addr().WithZone("").Unmap(), true
+	}
+	a, err := netip.ParseAddr(h.RemoteAddr)
+	return a.WithZone("").Unmap(), err == nil
+}
+
+// query reports whether some value of key satisfies ok. Pairs that
+// url.ParseQuery would refuse are passed over, as it does.
+func (h *Head) query(key string, ok func(value string) bool) bool {
+	for pair := range strings.SplitSeq(h.RawQuery, "&") {
+		if pair == "" || strings.IndexByte(pair, ';') >= 0 {
+			continue
+		}
+		k, v, _ := strings.Cut(pair, "=")
+		k, good := unescape(k)
+		if !good || k != key {
+			continue
+		}
+		if v, good = unescape(v); good && ok(v) {
+			return true
+		}
+	}
+	return false
+}
+
+func unescape(s string) (string, bool) {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s, true
+	}
+	u, err := url.QueryUnescape(s)
+	return u, err == nil
+}

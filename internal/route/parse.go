@@ -1,0 +1,148 @@
+package route
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// parser reads a rule by recursive descent with one token of look-ahead.
+type parser struct {
+	lexer
+	ahead token
+	depth int
+}
+
+func (p *parser) rule() (*node, error) {
+	if len(p.text) > MaxRule {
+		return nil, errorAt(MaxRule+1, "at most 65536 bytes", "the rule has %d bytes", len(p.text))
+	}
+	if !utf8.ValidString(p.text) {
+		return nil, errorAt(1, "UTF-8", "the rule is not valid UTF-8")
+	}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	if p.ahead.kind == tokenEnd {
+		return nil, errorAt(1, "for example Host(`example.com`), or PathPrefix(`/`) for everything", "the rule is empty")
+	}
+	root, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	if p.ahead.kind != tokenEnd {
+		return nil, errorAt(p.ahead.column, "&&, || or the end", "unexpected %s after a complete expression", p.ahead)
+	}
+	return root, nil
+}
+
+func (p *parser) advance() *Error {
+	t, err := p.next()
+	p.ahead = t
+	return err
+}
+
+func (p *parser) or() (*node, *Error)  { return p.list(opOr, tokenOr, p.and) }
+func (p *parser) and() (*node, *Error) { return p.list(opAnd, tokenAnd, p.unary) }
+
+// list reads one or more operands and flattens operands of the same kind.
+func (p *parser) list(kind op, sign tokenKind, operand func() (*node, *Error)) (*node, *Error) {
+	var kids []*node
+	for {
+		kid, err := operand()
+		if err != nil {
+			return nil, err
+		}
+		if kid.op == kind {
+			kids = append(kids, kid.kids...)
+		} else {
+			kids = append(kids, kid)
+		}
+		if p.ahead.kind != sign {
+			break
+		}
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+	}
+	if len(kids) == 1 {
+		return kids[0], nil
+	}
+	return &node{op: kind, kids: kids}, nil
+}
+
+func (p *parser) unary() (*node, *Error) {
+	start := p.ahead
+	if start.kind == tokenName {
+		return p.matcher()
+	}
+	if start.kind != tokenNot && start.kind != tokenOpen {
+		return nil, errorAt(start.column, "a matcher, ! or (", "unexpected %s", start)
+	}
+	if p.depth++; p.depth > MaxDepth {
+		return nil, errorAt(start.column, "at most 32 levels", "the rule is nested too deeply")
+	}
+	defer func() { p.depth-- }()
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	if start.kind == tokenNot {
+		kid, err := p.unary()
+		if err != nil {
+			return nil, err
+		}
+		if kid.op == opNot {
+			return kid.kids[0], nil
+		}
+		return &node{op: opNot, kids: []*node{kid}}, nil
+	}
+	inner, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	if p.ahead.kind != tokenClose {
+		return nil, errorAt(p.ahead.column, "&&, || or )", "unexpected %s, the parenthesis of column %d is open", p.ahead, start.column)
+	}
+	return inner, p.advance()
+}
+
+// matcher reads Name(`argument`, ...).
+func (p *parser) matcher() (*node, *Error) {
+	name := p.ahead
+	spec, ok := matchers[strings.ToLower(name.text)]
+	if !ok {
+		return nil, errorAt(name.column, suggestMatcher(name.text), "unknown matcher %s", name.text)
+	}
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	if p.ahead.kind != tokenOpen {
+		return nil, errorAt(p.ahead.column, spec.usage, "unexpected %s after %s", p.ahead, spec.name)
+	}
+	var args []token
+	for {
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if p.ahead.kind != tokenString {
+			return nil, errorAt(p.ahead.column, spec.usage, "%s wants a string, not %s", spec.name, p.ahead)
+		}
+		args = append(args, p.ahead)
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		if p.ahead.kind == tokenClose {
+			break
+		}
+		if p.ahead.kind != tokenComma {
+			return nil, errorAt(p.ahead.column, ", or )", "unexpected %s among the arguments of %s", p.ahead, spec.name)
+		}
+	}
+	if len(args) < spec.least || spec.most > 0 && len(args) > spec.most {
+		return nil, errorAt(name.column, spec.usage, "%s has %d arguments", spec.name, len(args))
+	}
+	l, err := newLeaf(spec, args)
+	if err != nil {
+		return nil, err
+	}
+	return &node{op: opLeaf, leaf: l}, p.advance()
+}
