@@ -1,0 +1,42 @@
+package entrypoint
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+)
+
+// bindError says what was asked and what a person can do about it.
+func bindError(name, address string, err error) error {
+	hint := ""
+	var addrErr *net.AddrError
+	var dnsErr *net.DNSError
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		hint = "; ports below 1024 need a privilege: run `setcap cap_net_bind_service=+ep` on the binary, " +
+			"set sysctl net.ipv4.ip_unprivileged_port_start, or choose a higher port"
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "; stop the process that has it (`ss -ltnp` names it) or choose another port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = "; no interface of this machine has that address"
+	case errors.As(err, &addrErr), errors.As(err, &dnsErr):
+		hint = `; an address is host:port, such as ":80" or "127.0.0.1:8000"`
+	}
+	// The operation error repeats the address; its cause is enough.
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	return fmt.Errorf("bind entry point %s to %q: %w%s", name, address, err, hint)
+}
+
+// connectionBudget leaves a fifth of the file descriptors to everything else.
+func connectionBudget() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur == 0 {
+		return 800
+	}
+	return int(min(limit.Cur, 1<<24) / 5 * 4)
+}

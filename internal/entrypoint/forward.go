@@ -1,0 +1,237 @@
+package entrypoint
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// trust decides whose forwarded headers are believed.
+type trust struct {
+	prefixes []netip.Prefix
+	all      bool
+}
+
+func newTrust(opts Options) trust {
+	return trust{prefixes: opts.ForwardedTrusted, all: opts.ForwardedInsecure}
+}
+
+// peer is the client side of one connection, looked at once.
+type peer struct {
+	ip       string // without zone; "" if the address cannot be read
+	trusted  bool
+	since    time.Time
+	requests atomic.Int64
+}
+
+type peerKey struct{}
+
+func (t trust) peer(remote string) *peer {
+	p := &peer{trusted: t.all, since: time.Now()}
+	addrPort, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return p
+	}
+	addr := addrPort.Addr().Unmap().WithZone("")
+	p.ip = addr.String()
+	for _, prefix := range t.prefixes {
+		p.trusted = p.trusted || prefix.Contains(addr)
+	}
+	return p
+}
+
+// worn counts a request and tells whether the connection has lived long
+// enough: clients then connect anew and load spreads again.
+func (p *peer) worn() bool {
+	return p.requests.Add(1) >= maxConnRequests || time.Since(p.since) > maxConnAge
+}
+
+// Alias gives a header name as a lenient server might read it: lower case, '_'
+// and '.' as '-'.
+func alias(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '_' || c == '.':
+			return '-'
+		case 'A' <= c && c <= 'Z':
+			return c + 'a' - 'A'
+		}
+		return c
+	}, name)
+}
+
+// isForwarding tells whether a header says who a request came from or where
+// it was meant to go.
+func isForwarding(lower string) bool {
+	return strings.HasPrefix(lower, "x-forwarded-") || lower == "x-forwarded" || lower == "forwarded" || lower == "x-real-ip"
+}
+
+// dropOddHeaders deletes names with '_' or '.': always those that stand for a
+// header of ours or one that frames the message, whoever sent them, and,
+// unless kept, all others.
+func dropOddHeaders(h http.Header, keep bool) {
+	for name := range h {
+		if strings.IndexByte(name, '_') < 0 && strings.IndexByte(name, '.') < 0 {
+			continue
+		}
+		if lower := alias(name); !keep || isForwarding(lower) || isProtected(lower) {
+			delete(h, name)
+		}
+	}
+}
+
+// isProtected: headers whose second reading would be dangerous.
+func isProtected(lower string) bool {
+	switch lower {
+	case "host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "authorization", "cookie":
+		return true
+	}
+	return false
+}
+
+// cleanHops removes what belongs to the client's connection only (RFC 9110,
+// section 7.6.1), before headers of ours are set, so that "Connection:
+// X-Forwarded-For" takes nothing of ours away. An asked upgrade to WebSocket
+// stays, in one spelling; the others are dropped. It tells whether one stayed.
+func cleanHops(r *http.Request) (upgrade bool) {
+	h := r.Header
+	asked := false
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.TrimSpace(name)
+			switch {
+			case strings.EqualFold(name, "upgrade"):
+				asked = true
+			case name != "":
+				h.Del(name)
+			}
+		}
+	}
+	upgrade = asked && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
+		len(h["Upgrade"]) == 1 && strings.EqualFold(h["Upgrade"][0], "websocket")
+	trailers := false
+	for _, v := range h["Te"] {
+		for token := range strings.SplitSeq(v, ",") {
+			trailers = trailers || strings.EqualFold(strings.TrimSpace(token), "trailers")
+		}
+	}
+	for _, name := range [...]string{"Connection", "Upgrade", "Te", "Keep-Alive", "Proxy-Connection",
+		"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding", "Trailer", "Http2-Settings"} {
+		delete(h, name)
+	}
+	if upgrade {
+		h["Connection"] = []string{"Upgrade"}
+		h["Upgrade"] = []string{"websocket"}
+	}
+	if trailers {
+		h["Te"] = []string{"trailers"}
+	}
+	return upgrade
+}
+
+// forward deletes what an untrusted client says of its way and sets ours:
+// X-Forwarded-For (appended to a trusted peer's), -Proto, -Host, -Port and
+// X-Real-Ip.
+func (p *peer) forward(r *http.Request, tls, upgrade bool) {
+	h := r.Header
+	if !p.trusted {
+		for name := range h {
+			if name[0] != 'X' && name[0] != 'F' && name[0] != 'x' && name[0] != 'f' {
+				continue
+			}
+			if isForwarding(strings.ToLower(name)) {
+				delete(h, name)
+			}
+		}
+	}
+	before := strings.Join(h["X-Forwarded-For"], ", ")
+	switch {
+	case before == "":
+		setOne(h, "X-Forwarded-For", p.ip)
+	case p.ip != "":
+		setOne(h, "X-Forwarded-For", before+", "+p.ip)
+	}
+	proto := h.Get("X-Forwarded-Proto")
+	if !validProto(proto) {
+		proto = ownProto(tls, upgrade)
+	}
+	setOne(h, "X-Forwarded-Proto", proto)
+	if said := h["X-Forwarded-Host"]; len(said) != 1 || !validHost(said[0]) {
+		setOne(h, "X-Forwarded-Host", r.Host)
+	}
+	if said := h["X-Forwarded-Port"]; len(said) != 1 || said[0] == "" || !validHost("x:"+said[0]) {
+		setOne(h, "X-Forwarded-Port", portOf(r.Host, proto))
+	}
+	if said := h["X-Real-Ip"]; len(said) != 1 || !validIP(said[0]) {
+		setOne(h, "X-Real-Ip", p.ip)
+	}
+	if said := h["Forwarded"]; len(said) > 0 {
+		h["Forwarded"] = append(said, p.element(r, proto))
+	}
+}
+
+// setOne sets a header, or deletes it where there is nothing to say.
+func setOne(h http.Header, name, value string) {
+	if value == "" {
+		delete(h, name)
+		return
+	}
+	h[name] = []string{value}
+}
+
+func validProto(p string) bool {
+	return p == "http" || p == "https" || p == "ws" || p == "wss"
+}
+
+// ownProto is the scheme as Traefik tells it: WebSockets have their own.
+func ownProto(tls, upgrade bool) string {
+	switch {
+	case upgrade && tls:
+		return "wss"
+	case upgrade:
+		return "ws"
+	case tls:
+		return "https"
+	}
+	return "http"
+}
+
+func portOf(host, proto string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && i+1 < len(host) && host[len(host)-1] != ']' {
+		return host[i+1:]
+	}
+	if proto == "https" || proto == "wss" {
+		return "443"
+	}
+	return "80"
+}
+
+// element continues a trusted peer's Forwarded header (RFC 7239).
+func (p *peer) element(r *http.Request, proto string) string {
+	node := p.ip
+	switch {
+	case node == "":
+		node = "unknown"
+	case strings.IndexByte(node, ':') >= 0:
+		node = `"[` + node + `]"`
+	}
+	return "for=" + node + `;host="` + r.Host + `";proto=` + proto
+}
+
+// validIPv6 is what may stand in brackets; zones have no meaning to others.
+func validIPv6(s string) bool {
+	addr, err := netip.ParseAddr(s)
+	return err == nil && addr.Is6() && addr.Zone() == ""
+}
+
+func validIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+func isGRPC(r *http.Request) bool {
+	ct := r.Header["Content-Type"]
+	return len(ct) > 0 && strings.HasPrefix(ct[0], "application/grpc")
+}

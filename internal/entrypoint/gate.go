@@ -1,0 +1,219 @@
+package entrypoint
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// gate is the one place where a request from outside is made safe: refused if
+// hostile, its path brought to one form, headers that only a proxy may set
+// deleted and set anew. Everything behind it may believe what it reads.
+type gate struct {
+	name     string
+	next     http.Handler
+	logger   *slog.Logger
+	trust    trust
+	tls      bool
+	opts     Options
+	draining *atomic.Bool
+	lastLog  atomic.Int64 // when a panic's stack was last logged, unix s
+}
+
+func newGate(opts Options, draining *atomic.Bool) *gate {
+	return &gate{
+		name: opts.Name, next: opts.Handler, logger: opts.Logger, trust: newTrust(opts),
+		tls: opts.TLS != nil, opts: opts, draining: draining,
+	}
+}
+
+// ServeHTTP lets the request through or answers it.
+func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer g.recovered(w, r)
+	from, _ := r.Context().Value(peerKey{}).(*peer)
+	if from == nil {
+		from = g.trust.peer(r.RemoteAddr)
+	}
+	if g.draining.Load() || from.worn() {
+		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
+	}
+	if why := inspect(r); why.status != 0 {
+		g.refuse(w, r, why)
+		return
+	}
+	path, ok := normalPath(r.URL.EscapedPath(), g.opts.AllowEncodedSlash)
+	if !ok {
+		g.refuse(w, r, refusal{http.StatusBadRequest, "path with encoded or raw separators or control bytes"})
+		return
+	}
+	setPath(r, path)
+	dropOddHeaders(r.Header, g.opts.KeepOddHeaders)
+	upgrade := cleanHops(r)
+	from.forward(r, g.tls, upgrade)
+	if g.opts.BodyReadTimeout > 0 && r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody && !isGRPC(r) {
+		r.Body = newPacedBody(r.Body, w, g.opts.BodyReadTimeout)
+	}
+	g.next.ServeHTTP(w, r)
+}
+
+// refusal is why a request goes no further.
+type refusal struct {
+	status int
+	reason string
+}
+
+// refuse answers and ends the connection: what follows on it is not to be
+// believed either.
+func (g *gate) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	g.logger.Debug("request refused", "entryPoint", g.name, "client", r.RemoteAddr, "status", why.status, "reason", why.reason)
+	h := w.Header()
+	h.Set("Connection", "close")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if why.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	w.WriteHeader(why.status)
+	if r.Method != http.MethodHead {
+		w.Write([]byte(http.StatusText(why.status) + ": " + why.reason + "\n"))
+	}
+}
+
+// recovered turns a panic of a handler into an answer: that request only.
+func (g *gate) recovered(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler {
+		panic(cause)
+	}
+	now := time.Now().Unix()
+	if last := g.lastLog.Load(); now-last >= 60 && g.lastLog.CompareAndSwap(last, now) {
+		g.logger.Error("request handler panicked", "entryPoint", g.name, "method", r.Method,
+			"host", r.Host, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
+	}
+	// Where no answer has begun this is a whole one; where one has, it writes
+	// nothing, and the abort below cuts the answer so that nobody takes it for
+	// complete.
+	h := w.Header()
+	clear(h)
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusInternalServerError)
+	http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// inspect finds what cannot be let through whatever the route.
+func inspect(r *http.Request) refusal {
+	bad := func(reason string) refusal { return refusal{http.StatusBadRequest, reason} }
+	switch r.Method {
+	case http.MethodConnect, http.MethodTrace, "TRACK":
+		return refusal{http.StatusMethodNotAllowed, "method " + r.Method + " is not served"}
+	}
+	switch {
+	case len(r.RequestURI) > maxTarget:
+		return refusal{http.StatusRequestURITooLong, "request target too long"}
+	case lines(r.Header) > maxHeaderLines:
+		return refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header lines"}
+	case !validHost(r.Host):
+		return bad("missing or malformed Host")
+	case strings.IndexByte(r.RequestURI, '#') >= 0:
+		return bad("fragment in the request target")
+	case r.URL.Path == "*" && r.Method != http.MethodOptions:
+		return bad("request target * without OPTIONS")
+	case r.URL.Scheme != "" && r.URL.Scheme != "http" && r.URL.Scheme != "https", r.URL.User != nil:
+		return bad("absolute request target that is no http URL")
+	}
+	if hosts := r.Header["Host"]; len(hosts) > 0 { // HTTP/2: beside :authority
+		if len(hosts) > 1 || !strings.EqualFold(hosts[0], r.Host) {
+			return bad("Host and :authority differ")
+		}
+		delete(r.Header, "Host")
+	}
+	if expect := r.Header["Expect"]; len(expect) > 0 && (len(expect) > 1 || !strings.EqualFold(expect[0], "100-continue")) {
+		return refusal{http.StatusExpectationFailed, "unknown expectation"}
+	}
+	return refusal{}
+}
+
+func lines(h http.Header) (n int) {
+	for _, values := range h {
+		n += len(values)
+	}
+	return n
+}
+
+// validHost accepts a registered name, an IPv4 address or an IPv6 address in
+// brackets, with or without a port (RFC 9110, section 7.2), in the letters
+// that host names have in practice: letters, digits, '-', '_' and '.'.
+func validHost(host string) bool {
+	name, port := host, ""
+	switch i := strings.LastIndexByte(host, ':'); {
+	case strings.HasPrefix(host, "["):
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return false
+		}
+		if name, port = host[1:end], host[end+1:]; !validIPv6(name) {
+			return false
+		}
+	case i >= 0:
+		if name, port = host[:i], host[i:]; !validName(name) {
+			return false
+		}
+	case !validName(name):
+		return false
+	}
+	if port == "" {
+		return true
+	}
+	if port[0] != ':' || len(port) > 6 {
+		return false
+	}
+	n := 0
+	for _, c := range []byte(port[1:]) {
+		if c < '0' || c > '9' {
+			return false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n <= 65535
+}
+
+func validName(name string) bool {
+	if name == "" || len(name) > 255 || name[0] == '.' || strings.Contains(name, "..") {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if !isAlnum(c) && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// setPath gives the request its one path; the query stays.
+func setPath(r *http.Request, escaped string) {
+	if escaped == r.URL.EscapedPath() {
+		return
+	}
+	decoded, err := url.PathUnescape(escaped)
+	if err != nil { // normalPath has checked every escape
+		panic("entrypoint: normal path does not decode: " + err.Error())
+	}
+	u := *r.URL
+	u.Path, u.RawPath = decoded, ""
+	if u.EscapedPath() != escaped {
+		u.RawPath = escaped
+	}
+	r.URL = &u
+	r.RequestURI = u.RequestURI()
+}
