@@ -15,6 +15,10 @@ type Want struct {
 	Names  []string // lower case; the first is the main name
 	Issuer string   // Issuer.ID
 	Source string   // who wants it, for people: "acme.domains", "router web@file"
+	// FromRule: the names were derived from a host rule, nobody listed them.
+	// Such a want is not ordered while another certificate of the same issuer
+	// covers its names.
+	FromRule bool
 }
 
 // Request is what an Issuer is asked for. ID is stable for a name set and
@@ -46,7 +50,8 @@ type Issuer interface {
 	ID() string
 	Obtain(ctx context.Context, req Request) (Bundle, error)
 	// Done is called once the bundle is safe in the store: the journal of the
-	// order may go. It is called again if it failed.
+	// order may go. It is called again if it failed, perhaps by another process,
+	// under a lease of the same name; without a journal it does nothing.
 	Done(ctx context.Context, req Request) error
 	// RenewAt says when a certificate should be renewed, or zero for the
 	// default (two thirds of its lifetime; half if that is under 10 days).

@@ -1,0 +1,47 @@
+package cert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"gatehouse/internal/store"
+)
+
+// Import takes over a certificate somebody else obtained, under the names its
+// leaf carries, so that no order is needed until it is due. It changes nothing
+// if the store holds one that lasts as long or longer; a value there that
+// cannot be served is overwritten. Any process may call it, beside running
+// replicas too.
+func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (changed bool, err error) {
+	c, err := Check(b, nil)
+	if err != nil {
+		return false, err
+	}
+	c.Issuer, c.Obtained = issuerID, c.Leaf().NotBefore
+	value, err := c.encode(0)
+	if err != nil {
+		return false, fmt.Errorf("encode certificate %s: %w", c.ID, err)
+	}
+	kk := key{issuerID, c.ID}
+	name := kk.under(certificatesPrefix)
+	for {
+		e, err := s.Get(ctx, name)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return false, fmt.Errorf("read %s: %w", name, err)
+		}
+		if err == nil {
+			there, err := decodeCertificate(kk, e.Value)
+			if err == nil && !there.Leaf().NotAfter.Before(c.Leaf().NotAfter) {
+				return false, nil
+			}
+		}
+		_, err = s.Put(ctx, name, value, e.Revision)
+		switch {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, store.ErrConflict):
+			return false, fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+}

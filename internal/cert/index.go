@@ -1,0 +1,270 @@
+package cert
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Index answers TLS handshakes with the certificate for the server name: the
+// exact name first, then a wildcard for its first label, then the address the
+// client came to, then the default. Reading takes no lock and allocates
+// nothing; setting replaces the whole table, from any goroutine.
+//
+// Where several certificates carry the same name, there is one per kind of
+// key, ECDSA before RSA as the client can; among those of one kind the one
+// that ends last wins, whether a file or an issuer gave it (a tie goes to the
+// file). An ended certificate is used only where nothing else fits.
+type Index struct {
+	table   atomic.Pointer[table]
+	standIn *tls.Certificate // nil: strict
+
+	mu      sync.Mutex // over the sources, for setters
+	static  []*tls.Certificate
+	managed []*tls.Certificate
+}
+
+// IndexOptions make an Index.
+type IndexOptions struct {
+	// Strict refuses handshakes nothing fits (unrecognized_name) instead of
+	// answering with the default certificate.
+	Strict bool
+	// Default answers what nothing fits; nil: a self-signed stand-in made now.
+	Default *tls.Certificate
+}
+
+// entry holds the certificates for one name: mostly one, at most one per kind
+// of key.
+type entry struct {
+	first *tls.Certificate
+	more  []*tls.Certificate
+}
+
+// table is one immutable state of the index.
+type table struct {
+	exact     map[string]entry // also IP addresses as text
+	wildcard  map[string]entry // by the name without "*."
+	addresses map[netip.Addr]entry
+	expires   time.Time // when it has to be built anew; zero: never
+}
+
+// NewIndex makes an empty index.
+func NewIndex(o IndexOptions) (*Index, error) {
+	x := &Index{}
+	if !o.Strict {
+		x.standIn = o.Default
+		if x.standIn == nil {
+			c, err := newStandIn()
+			if err != nil {
+				return nil, err
+			}
+			x.standIn = c
+		}
+	}
+	x.table.Store(&table{})
+	return x, nil
+}
+
+// GetCertificate is for tls.Config. In a strict index an unknown name gives
+// neither certificate nor error: with no tls.Config.Certificates the handshake
+// then ends with unrecognized_name.
+func (x *Index) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	e := x.table.Load().find(hello)
+	switch {
+	case e.first == nil:
+		return x.standIn, nil
+	case len(e.more) == 0:
+		return e.first, nil
+	}
+	if hello.SupportsCertificate(e.first) == nil {
+		return e.first, nil
+	}
+	for _, c := range e.more {
+		if hello.SupportsCertificate(c) == nil {
+			return c, nil
+		}
+	}
+	return e.first, nil // the handshake says what does not fit
+}
+
+func (t *table) find(hello *tls.ClientHelloInfo) entry {
+	name := hello.ServerName
+	if name == "" {
+		return t.byAddress(hello.Conn)
+	}
+	if e, ok := t.exact[name]; ok {
+		return e
+	}
+	if i := strings.IndexByte(name, '.'); i > 0 {
+		if e, ok := t.wildcard[name[i+1:]]; ok {
+			return e
+		}
+	}
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return t.findFolded(name)
+		}
+	}
+	return entry{}
+}
+
+// findFolded is for the rare client that sends capitals.
+func (t *table) findFolded(name string) entry {
+	var buf [256]byte
+	if len(name) > len(buf) {
+		return entry{}
+	}
+	b := buf[:len(name)]
+	dot := -1
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c == '.' && dot < 0 {
+			dot = i
+		}
+		b[i] = c
+	}
+	if e, ok := t.exact[string(b)]; ok {
+		return e
+	}
+	if dot > 0 {
+		return t.wildcard[string(b[dot+1:])]
+	}
+	return entry{}
+}
+
+// byAddress serves clients that came to an IP address: they send no name.
+func (t *table) byAddress(conn net.Conn) entry {
+	if len(t.addresses) == 0 || conn == nil {
+		return entry{}
+	}
+	var ap netip.AddrPort
+	switch a := conn.LocalAddr().(type) {
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	}
+	return t.addresses[ap.Addr().Unmap().WithZone("")]
+}
+
+// SetStatic replaces the certificates that come from files. Those without a
+// leaf that parses or without names are left out: whoever read them tells.
+func (x *Index) SetStatic(list []tls.Certificate) {
+	certs := make([]*tls.Certificate, 0, len(list))
+	for _, c := range list {
+		if c.Leaf == nil && len(c.Certificate) > 0 {
+			c.Leaf, _ = x509.ParseCertificate(c.Certificate[0])
+		}
+		if c.Leaf != nil {
+			certs = append(certs, &c)
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.static = certs
+	x.build()
+}
+
+// SetManaged replaces the certificates the Keeper keeps.
+func (x *Index) SetManaged(list []*Certificate) {
+	certs := make([]*tls.Certificate, 0, len(list))
+	for _, c := range list {
+		certs = append(certs, c.TLS)
+	}
+	slices.SortFunc(certs, func(a, b *tls.Certificate) int { return a.Leaf.SerialNumber.Cmp(b.Leaf.SerialNumber) })
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.managed = certs
+	x.build()
+}
+
+// Refresh builds the table anew if a certificate in it has ended since, so
+// that another one may take its names. It is cheap if none has.
+func (x *Index) Refresh() {
+	if t := x.table.Load(); t.expires.IsZero() || time.Now().Before(t.expires) {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.build()
+}
+
+// build makes the table from the sources. x.mu is held.
+func (x *Index) build() {
+	now := time.Now()
+	all := slices.Concat(x.static, x.managed)
+	// Best first; stable, so that files win a tie.
+	slices.SortStableFunc(all, func(a, b *tls.Certificate) int {
+		return b.Leaf.NotAfter.Compare(a.Leaf.NotAfter)
+	})
+	t := &table{exact: make(map[string]entry, len(all)), wildcard: map[string]entry{}, addresses: map[netip.Addr]entry{}}
+	for i := len(all) - 1; i >= 0; i-- { // the earliest end still to come
+		if end := all[i].Leaf.NotAfter; end.After(now) {
+			t.expires = end
+			break
+		}
+	}
+	for _, c := range all {
+		ended := !c.Leaf.NotAfter.After(now)
+		for _, n := range c.Leaf.DNSNames {
+			n = strings.ToLower(n)
+			if base, ok := strings.CutPrefix(n, "*."); ok {
+				add(t.wildcard, base, c)
+			} else if _, fits := t.wildcard[parent(n)]; !ended || !fits {
+				add(t.exact, n, c) // an ended one must not hide a wildcard
+			}
+		}
+		for _, ip := range c.Leaf.IPAddresses {
+			if a, ok := netip.AddrFromSlice(ip); ok {
+				add(t.addresses, a.Unmap(), c)
+				add(t.exact, a.Unmap().String(), c)
+			}
+		}
+	}
+	x.table.Store(t)
+}
+
+// add gives c its place: certificates come best first, so a kind of key that
+// is there stays. An ended one joins nobody.
+func add[K comparable](m map[K]entry, name K, c *tls.Certificate) {
+	e, ok := m[name]
+	if !ok {
+		m[name] = entry{first: c}
+		return
+	}
+	if !c.Leaf.NotAfter.After(time.Now()) {
+		return
+	}
+	list := append([]*tls.Certificate{e.first}, e.more...)
+	for _, have := range list {
+		if kind(have) == kind(c) {
+			return
+		}
+	}
+	list = append(list, c)
+	slices.SortStableFunc(list, func(a, b *tls.Certificate) int { return cmp.Compare(kind(a), kind(b)) })
+	m[name] = entry{first: list[0], more: list[1:]}
+}
+
+// kind orders keys by how much clients and our CPU like them.
+func kind(c *tls.Certificate) int {
+	switch c.Leaf.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		return 0
+	case *rsa.PublicKey:
+		return 2
+	}
+	return 1
+}

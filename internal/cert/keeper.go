@@ -1,0 +1,253 @@
+package cert
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+const (
+	defaultParallel = 8
+	// planGap keeps a burst of changes from becoming a burst of plans.
+	planGap = 20 * time.Millisecond
+	// planEvery bounds a sleep: after a suspended machine or a stepped clock
+	// the plan is right again within this time.
+	planEvery = time.Minute
+)
+
+// Options are what a Keeper is made of. Store, Index and Logger are required.
+type Options struct {
+	Store   store.Store
+	Issuers []Issuer // IDs are distinct and valid key segments
+	// Index is kept up to date with every certificate in the store.
+	Index *Index
+	// Replica names this process in what it stores.
+	Replica string
+	Logger  *slog.Logger
+	// MaxParallel is how many orders this replica works on at once; 0: 8.
+	MaxParallel int
+}
+
+// Keeper sees to it that every wanted certificate is there and stays valid.
+// Every replica runs one; leases and re-reading make one order of it. All
+// methods may be called from any goroutine.
+type Keeper struct {
+	store       store.Store
+	issuers     map[string]Issuer
+	index       *Index
+	replica     string
+	log         *slog.Logger
+	maxParallel int
+	changed     chan struct{} // capacity 1: something a plan depends on is new
+	arrived     chan struct{} // capacity 1: there may be a certificate to ask the issuer about
+	running     sync.WaitGroup
+	refused     map[string]store.Revision // attempts told as damaged; only seeAttempts touches it
+
+	mu       sync.Mutex
+	wants    []want
+	rejected []Status // wants nobody can fulfil
+	// What the store says; these maps are replaced, never changed.
+	held     map[key]held
+	present  map[key]*Certificate
+	attempts map[key]attempt
+	journals map[key]struct{}
+	holders  map[key]string // who holds the lease of the order
+	// Nothing is ordered before both were read: unknown is not absent.
+	knowsCertificates, knowsAttempts bool
+	// This replica's own.
+	renewals map[key]renewal
+	pauses   map[key]time.Time
+	turns    map[key]*turn
+}
+
+// New makes a Keeper. It does nothing until Run; Want may be called before.
+func New(o Options) *Keeper {
+	k := &Keeper{
+		store:       o.Store,
+		issuers:     make(map[string]Issuer, len(o.Issuers)),
+		index:       o.Index,
+		replica:     o.Replica,
+		log:         o.Logger,
+		maxParallel: o.MaxParallel,
+		changed:     make(chan struct{}, 1),
+		arrived:     make(chan struct{}, 1),
+		refused:     map[string]store.Revision{},
+		renewals:    map[key]renewal{},
+		pauses:      map[key]time.Time{},
+		turns:       map[key]*turn{},
+	}
+	if k.maxParallel <= 0 {
+		k.maxParallel = defaultParallel
+	}
+	for _, i := range o.Issuers {
+		k.issuers[i.ID()] = i
+	}
+	return k
+}
+
+// Want replaces the whole list of wanted certificates. It never blocks. A want
+// that no issuer can fulfil is shown by Status and otherwise ignored;
+// certificates nobody wants any more are served on but not renewed.
+func (k *Keeper) Want(list []Want) {
+	wants, rejected := cleanWants(list, k.issuers)
+	k.mu.Lock()
+	k.wants, k.rejected = wants, rejected
+	k.mu.Unlock()
+	k.somethingToAsk()
+	k.wake()
+}
+
+// cleanWants merges wants for the same certificate and sorts out those that
+// cannot be ordered.
+func cleanWants(list []Want, issuers map[string]Issuer) (wants []want, rejected []Status) {
+	at := map[key]int{}
+	for _, w := range list {
+		names, err := CleanNames(w.Names)
+		if err == nil && issuers[w.Issuer] == nil {
+			err = fmt.Errorf("no issuer %q is configured (known: %s)", w.Issuer,
+				strings.Join(slices.Sorted(maps.Keys(issuers)), ", "))
+		}
+		if err != nil {
+			rejected = append(rejected, Status{ID: ID(w.Names), Issuer: w.Issuer, Names: slices.Clone(w.Names),
+				State: StateFailed, Error: err.Error(), Sources: []string{w.Source}})
+			continue
+		}
+		kk := key{w.Issuer, ID(names)}
+		i, ok := at[kk]
+		if !ok {
+			at[kk] = len(wants)
+			wants = append(wants, want{key: kk, names: names, sources: []string{w.Source}, fromRule: w.FromRule})
+			continue
+		}
+		if !slices.Contains(wants[i].sources, w.Source) {
+			wants[i].sources = append(wants[i].sources, w.Source)
+		}
+		wants[i].fromRule = wants[i].fromRule && w.FromRule
+	}
+	return wants, rejected
+}
+
+// Run keeps the certificates until ctx ends; then it gives its leases back and
+// returns nil. It is called once.
+func (k *Keeper) Run(ctx context.Context) error {
+	for prefix, apply := range map[string]func([]store.Entry){
+		certificatesPrefix: k.seeCertificates,
+		attemptsPrefix:     k.seeAttempts,
+		ordersPrefix:       k.seeJournals,
+		leasesPrefix:       k.seeLeases,
+	} {
+		k.running.Go(func() { k.watch(ctx, prefix, apply) })
+	}
+	k.running.Go(func() { k.askRenewals(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			k.running.Wait()
+			return nil
+		case <-timer.C:
+		case <-k.changed:
+		}
+		k.index.Refresh()
+		timer.Reset(k.reconcile(ctx))
+		select {
+		case <-ctx.Done():
+		case <-time.After(planGap):
+		}
+	}
+}
+
+// wake makes the loop plan again.
+func (k *Keeper) wake() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
+// reconcile compares wanted with present, starts and cancels turns, and says
+// how long the result holds if nothing changes.
+func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
+	sleep = planEvery
+	err := guard(func() error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if !k.knowsCertificates || !k.knowsAttempts || ctx.Err() != nil {
+			return nil
+		}
+		now := time.Now()
+		maps.DeleteFunc(k.pauses, func(_ key, until time.Time) bool { return !until.After(now) })
+		actions := plan(now, k.view(), k.replica)
+		k.cancelNeedless(actions)
+		for _, a := range actions {
+			if a.do != rest {
+				k.dispatch(ctx, a)
+			} else if d := a.at.Sub(now); !a.at.IsZero() && d < sleep {
+				sleep = max(d, 0)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		k.logPanic("certificate plan panicked", err, "next", sleep)
+	}
+	return sleep
+}
+
+// view gives the plan's input. k.mu is held.
+func (k *Keeper) view() view {
+	return view{
+		wants:    k.wants,
+		present:  k.present,
+		attempts: k.attempts,
+		journals: k.journals,
+		renewals: maps.Clone(k.renewals),
+		pauses:   maps.Clone(k.pauses),
+		issuers:  k.issuers,
+	}
+}
+
+// pause keeps this replica off a certificate for some time. It is for what is
+// no attempt's failure; those are stored for all.
+func (k *Keeper) pause(kk key, until time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if until.After(k.pauses[kk]) {
+		k.pauses[kk] = until
+	}
+}
+
+// panicError is a recovered panic, kept with its stack.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// guard turns a panic of one turn into an error, so that the loop lives on.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+func (k *Keeper) logPanic(msg string, err error, args ...any) {
+	args = append(args, "err", err)
+	if p, ok := err.(*panicError); ok {
+		args = append(args, "stack", string(p.stack))
+	}
+	k.log.Error(msg, args...)
+}

@@ -1,0 +1,224 @@
+package cert
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+// held is one certificate as this replica knows it.
+type held struct {
+	cert     *Certificate   // the last good one; nil: there never was one
+	revision store.Revision // of the value last seen; zero: it is gone from the store
+	problem  string         // why that value is refused; cert is then an older one
+}
+
+// watch feeds apply with the whole state under prefix for as long as ctx
+// lasts. Trouble changes nothing: what was known stays known.
+func (k *Keeper) watch(ctx context.Context, prefix string, apply func([]store.Entry)) {
+	trouble := false
+	for entries, err := range k.store.Watch(ctx, prefix) {
+		if err != nil {
+			if !trouble && ctx.Err() == nil {
+				k.log.Warn("store cannot be watched; serving what is known", "prefix", prefix, "err", err)
+			}
+			trouble = true
+			continue
+		}
+		if trouble {
+			trouble = false
+			k.log.Info("store is watched again", "prefix", prefix)
+		}
+		if err := guard(func() error { apply(entries); return nil }); err != nil {
+			k.logPanic("stored state panicked; serving what is known", err, "prefix", prefix)
+		}
+		k.wake()
+	}
+}
+
+// seeCertificates takes over what the store holds. Only its watch calls it.
+func (k *Keeper) seeCertificates(entries []store.Entry) {
+	k.mu.Lock()
+	before, first := k.held, !k.knowsCertificates
+	wanted := make(map[key]bool, len(k.wants))
+	for _, w := range k.wants {
+		wanted[w.key] = true
+	}
+	k.mu.Unlock()
+
+	after := make(map[key]held, len(entries))
+	present := make(map[key]*Certificate, len(entries))
+	for _, e := range entries {
+		kk, ok := parseKey(certificatesPrefix, e.Key)
+		if !ok {
+			kk = key{id: e.Key} // shown, never ordered: no issuer has this ID
+		}
+		h, known := before[kk]
+		if !known || h.revision != e.Revision {
+			h = k.judge(kk, ok, e, h, first)
+		}
+		after[kk] = h
+		if h.cert != nil {
+			present[kk] = h.cert
+		}
+	}
+	for kk, h := range before {
+		if _, ok := after[kk]; !ok && h.cert != nil && wanted[kk] {
+			// Somebody deleted it: it is ordered again, and served until then.
+			after[kk] = held{cert: h.cert}
+		}
+	}
+	k.mu.Lock()
+	k.held, k.present, k.knowsCertificates = after, present, true
+	k.mu.Unlock()
+	list := make([]*Certificate, 0, len(after))
+	for _, h := range after {
+		if h.cert != nil {
+			list = append(list, h.cert)
+		}
+	}
+	k.index.SetManaged(list)
+	k.somethingToAsk()
+}
+
+func (k *Keeper) somethingToAsk() {
+	select {
+	case k.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// judge decodes a changed value; a refused one leaves the last good in place.
+func (k *Keeper) judge(kk key, validKey bool, e store.Entry, last held, first bool) held {
+	h := held{cert: last.cert, revision: e.Revision}
+	if !validKey {
+		h.problem = "key " + e.Key + " is not " + certificatesPrefix + "/<issuer>/<id>"
+		k.log.Warn("stored certificate refused", "key", e.Key, "err", h.problem)
+		return h
+	}
+	c, err := decodeCertificate(kk, e.Value)
+	if err != nil {
+		h.problem = err.Error()
+		next := "it is ordered anew"
+		if last.cert != nil {
+			next = "the last good one is served until it is due"
+		}
+		k.log.Warn("stored certificate refused", "key", e.Key, "err", err, "next", next)
+		return h
+	}
+	if !first {
+		k.log.Info("certificate in service", "names", c.Names, "issuer", c.Issuer, "notAfter", c.Leaf().NotAfter)
+	}
+	h.cert = c
+	return h
+}
+
+// seeAttempts takes over the stored failures. Only its watch calls it.
+func (k *Keeper) seeAttempts(entries []store.Entry) {
+	attempts := make(map[key]attempt, len(entries))
+	for _, e := range entries {
+		kk, ok := parseKey(attemptsPrefix, e.Key)
+		if !ok {
+			continue
+		}
+		a, err := decodeAttempt(e.Value)
+		if err != nil {
+			if k.refused[e.Key] != e.Revision {
+				k.refused[e.Key] = e.Revision
+				k.log.Warn("stored attempt refused", "key", e.Key, "err", err, "next", "the certificate is tried as if for the first time")
+			}
+			continue
+		}
+		attempts[kk] = a
+	}
+	k.mu.Lock()
+	k.attempts, k.knowsAttempts = attempts, true
+	k.mu.Unlock()
+}
+
+func (k *Keeper) seeJournals(entries []store.Entry) {
+	journals := make(map[key]struct{}, len(entries))
+	for _, e := range entries {
+		if kk, ok := parseKey(ordersPrefix, e.Key); ok {
+			journals[kk] = struct{}{}
+		}
+	}
+	k.mu.Lock()
+	k.journals = journals
+	k.mu.Unlock()
+}
+
+func (k *Keeper) seeLeases(entries []store.Entry) {
+	holders := make(map[key]string, len(entries))
+	for _, e := range entries {
+		if kk, ok := parseKey(leasesPrefix, e.Key); ok {
+			holders[kk] = string(e.Value[:min(len(e.Value), 256)])
+		}
+	}
+	k.mu.Lock()
+	k.holders = holders
+	k.mu.Unlock()
+}
+
+const (
+	askTimeout = 10 * time.Second
+	// askEvery is how old an issuer's word on a renewal may be: Let's Encrypt
+	// asks clients to look at least twice a day.
+	askEvery = 6 * time.Hour
+)
+
+// askRenewals asks the issuers when the wanted certificates should be
+// renewed: each soon after it is first seen, then every few hours. It is apart
+// from the plan because an issuer may have to ask its CA.
+func (k *Keeper) askRenewals(ctx context.Context) {
+	for ctx.Err() == nil {
+		for kk, c := range k.unasked() {
+			if ctx.Err() != nil {
+				return
+			}
+			k.askRenewal(ctx, kk, c)
+		}
+		select {
+		case <-ctx.Done():
+		case <-k.arrived:
+		case <-time.After(askEvery / 24):
+		}
+	}
+}
+
+// unasked gives the certificates whose issuer has not been asked of late.
+func (k *Keeper) unasked() map[key]*Certificate {
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := map[key]*Certificate{}
+	for _, w := range k.wants {
+		c := k.present[w.key]
+		if c == nil {
+			continue
+		}
+		if r := k.renewals[w.key]; r.serial != serial(c.Leaf()) || now.Sub(r.asked) >= askEvery {
+			out[w.key] = c
+		}
+	}
+	return out
+}
+
+func (k *Keeper) askRenewal(ctx context.Context, kk key, c *Certificate) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	r := renewal{serial: serial(c.Leaf()), asked: time.Now().Add(-rand.N(askEvery / 6))}
+	err := guard(func() error {
+		r.at = k.issuers[kk.issuer].RenewAt(ctx, c.Leaf().Raw)
+		return nil
+	})
+	if err != nil {
+		k.logPanic("renewal time panicked", err, "names", c.Names, "issuer", kk.issuer)
+	}
+	k.mu.Lock()
+	k.renewals[kk] = r
+	k.mu.Unlock()
+	k.wake()
+}

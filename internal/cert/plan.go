@@ -1,0 +1,271 @@
+package cert
+
+import (
+	"cmp"
+	"errors"
+	"hash/fnv"
+	"slices"
+	"time"
+)
+
+const (
+	// maxDelay is the longest time between two attempts, whatever an issuer
+	// asks for: Let's Encrypt's longest bucket refills within a week.
+	maxDelay = 7 * 24 * time.Hour
+	// maxSkew: an attempt this far in the future was written by a clock that
+	// nobody should wait for.
+	maxSkew = 24 * time.Hour
+	// journalGrace leaves the holder time to call Done itself.
+	journalGrace = 30 * time.Second
+	// coverPatience is how often a covering certificate may fail before the
+	// names it would cover are ordered on their own.
+	coverPatience = 3
+)
+
+// want is a cleaned Want, merged with all others of the same issuer and names.
+type want struct {
+	key      key
+	names    []string
+	sources  []string
+	fromRule bool
+}
+
+// renewal is what the issuer said of a certificate with this serial.
+type renewal struct {
+	serial string
+	at     time.Time // zero: the default
+	asked  time.Time
+}
+
+// view is all a plan depends on. Its maps are never changed once they are in it.
+type view struct {
+	wants    []want
+	present  map[key]*Certificate // last good, in the store or not
+	attempts map[key]attempt
+	journals map[key]struct{}
+	renewals map[key]renewal
+	pauses   map[key]time.Time // this replica's own, for trouble that is no attempt's failure
+	issuers  map[string]Issuer
+}
+
+type verb int
+
+const (
+	rest   verb = iota // nothing until at
+	obtain             // an order is due
+	finish             // the certificate is there, its order's journal too: call Done
+)
+
+// action is what to do about one certificate. at is when to look again; zero:
+// only after something changed.
+type action struct {
+	key       key
+	want      *want // nil: finish without a want
+	do        verb
+	at        time.Time
+	coveredBy string // ID of the certificate that makes an order needless
+}
+
+// plan says what to do now about every want and every journal left behind,
+// most urgent first. It is pure.
+func plan(now time.Time, v view, replica string) []action {
+	var cover *coverage
+	actions := make([]action, 0, len(v.wants))
+	for i := range v.wants {
+		w := &v.wants[i]
+		a := action{key: w.key, want: w}
+		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key])
+		if a.do == obtain && w.fromRule {
+			if cover == nil {
+				cover = newCoverage(v)
+			}
+			if by, until, ok := cover.of(now, w); ok {
+				a.do, a.at, a.coveredBy = rest, until, by
+			}
+		}
+		actions = append(actions, a.paused(now, v.pauses))
+	}
+	actions = append(actions, leftovers(now, v)...)
+	sortByUrgency(actions, v.present, replica)
+	return actions
+}
+
+func (a action) paused(now time.Time, pauses map[key]time.Time) action {
+	if until := pauses[a.key]; a.do != rest && until.After(now) {
+		a.do, a.at = rest, until
+	}
+	return a
+}
+
+// decide is the plan for one certificate: c nil if there is none, a zero if
+// no attempt failed.
+func decide(now time.Time, c *Certificate, a attempt, r renewal) (verb, time.Time) {
+	if c != nil {
+		if at := renewTime(c, r); at.After(now) {
+			return rest, at
+		}
+		if !a.Last.After(c.Obtained) { // failures before the last success
+			a = attempt{}
+		}
+	}
+	if a.Failures > 0 && a.Next.After(now) && a.Last.Before(now.Add(maxSkew)) {
+		return rest, a.Next
+	}
+	return obtain, now
+}
+
+// renewTime says when a certificate is due. All spans are parts of its own
+// life; the only number of days is the one that tells short lives from long.
+func renewTime(c *Certificate, r renewal) time.Time {
+	leaf, life := c.Leaf(), c.lifetime()
+	at := leaf.NotBefore.Add(life / 3 * 2)
+	if life < 10*24*time.Hour {
+		at = leaf.NotBefore.Add(life / 2)
+	}
+	latest := leaf.NotAfter.Add(-life / 10)
+	switch {
+	case r.serial != serial(leaf):
+		at = at.Add(life / 24) // the issuer was not asked yet: give it the time to answer
+	case !r.at.IsZero():
+		at = r.at
+	}
+	// A CA that hands out certificates already due must not be asked in a circle.
+	if floor := c.Obtained.Add(min(life/4, time.Hour)); at.Before(floor) {
+		at = floor
+	}
+	if at.After(latest) {
+		at = latest
+	}
+	return at
+}
+
+// leftovers finds journals whose certificate is safe: their holder died
+// between storing the certificate and Done, or Done failed.
+func leftovers(now time.Time, v view) []action {
+	var out []action
+	for k := range v.journals {
+		c := v.present[k]
+		if c == nil || v.issuers[k.issuer] == nil {
+			continue
+		}
+		if do, _ := decide(now, c, attempt{}, v.renewals[k]); do != rest {
+			continue
+		}
+		a := action{key: k, do: finish, at: now}
+		if ready := c.Obtained.Add(journalGrace); ready.After(now) && ready.Before(now.Add(maxSkew)) {
+			a.do, a.at = rest, ready
+		}
+		out = append(out, a.paused(now, v.pauses))
+	}
+	return out
+}
+
+// sortByUrgency puts names without a certificate first, then by the end of
+// life. Equals are spread, so that replicas do not reach for the same lease.
+func sortByUrgency(actions []action, present map[key]*Certificate, replica string) {
+	type ranked struct {
+		action
+		end    int64
+		spread uint64
+	}
+	rank := make([]ranked, len(actions))
+	for i, a := range actions {
+		rank[i] = ranked{action: a}
+		if a.do == rest {
+			continue
+		}
+		if c := present[a.key]; c != nil {
+			rank[i].end = c.Leaf().NotAfter.Unix()
+		}
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(replica + "\n" + a.key.issuer + "\n" + a.key.id))
+		rank[i].spread = h.Sum64()
+	}
+	slices.SortStableFunc(rank, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.do, a.do), cmp.Compare(a.end, b.end), cmp.Compare(a.spread, b.spread))
+	})
+	for i := range rank {
+		actions[i] = rank[i].action
+	}
+}
+
+// coverage finds wants and certificates by the names they would serve.
+type coverage struct {
+	v      view
+	wants  map[string][]*want
+	others map[string][]*Certificate // present, wanted by nobody
+}
+
+func newCoverage(v view) *coverage {
+	c := &coverage{v: v, wants: map[string][]*want{}, others: map[string][]*Certificate{}}
+	wanted := make(map[key]bool, len(v.wants))
+	for i := range v.wants {
+		w := &v.wants[i]
+		wanted[w.key] = true
+		for _, n := range w.names {
+			c.wants[n] = append(c.wants[n], w)
+		}
+	}
+	for k, cert := range v.present {
+		if !wanted[k] {
+			for _, n := range cert.Names {
+				c.others[n] = append(c.others[n], cert)
+			}
+		}
+	}
+	return c
+}
+
+// of tells which other certificate of the same issuer serves w's names, and
+// until when that is known.
+func (c *coverage) of(now time.Time, w *want) (by string, until time.Time, ok bool) {
+	for _, n := range []string{w.names[0], "*." + parent(w.names[0])} {
+		for _, o := range c.wants[n] {
+			if o.key == w.key || o.key.issuer != w.key.issuer || !coversAll(o.names, w.names) {
+				continue
+			}
+			// Of two that cover each other, one has to be ordered.
+			if o.fromRule && coversAll(w.names, o.names) && o.key.id > w.key.id {
+				continue
+			}
+			if p := c.v.present[o.key]; p != nil && p.Leaf().NotAfter.After(now) {
+				return o.key.id, p.Leaf().NotAfter, true
+			}
+			if c.v.attempts[o.key].Failures < coverPatience {
+				return o.key.id, time.Time{}, true
+			}
+		}
+		for _, o := range c.others[n] {
+			if o.Issuer != w.key.issuer || !coversAll(o.Names, w.names) {
+				continue
+			}
+			// Nobody renews it, so it counts only until it is due.
+			if at := renewTime(o, c.v.renewals[key{o.Issuer, o.ID}]); at.After(now) {
+				return o.ID, at, true
+			}
+		}
+	}
+	return "", time.Time{}, false
+}
+
+// steps are the pauses after the first, second, ... failure in a row. The
+// last is for ever: nothing gives up.
+var steps = [...]time.Duration{
+	20 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
+	30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour,
+}
+
+// nextAttempt says when to try again after this many failures in a row, the
+// last one with err. random is in [0,1).
+func nextAttempt(now time.Time, failures int, err error, random float64) time.Time {
+	d := steps[min(max(failures, 1), len(steps))-1]
+	next := now.Add(d*3/4 + time.Duration(float64(d/4)*random))
+	var retry *RetryError
+	if errors.As(err, &retry) && retry.After.After(next) {
+		next = retry.After
+	}
+	if last := now.Add(maxDelay); next.After(last) {
+		next = last
+	}
+	return next
+}

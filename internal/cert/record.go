@@ -1,0 +1,153 @@
+package cert
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Prefixes of the keys this package owns, and of two it only looks at: the
+// journals (written by issuers) and the leases (written by stores).
+const (
+	certificatesPrefix = "certificates"
+	attemptsPrefix     = "attempts"
+	ordersPrefix       = "orders"
+	leasesPrefix       = "leases/orders"
+)
+
+const recordVersion = 1
+
+// key names one certificate in the store: <prefix>/<issuer>/<id>.
+type key struct{ issuer, id string }
+
+func (k key) under(prefix string) string { return prefix + "/" + k.issuer + "/" + k.id }
+
+// parseKey is the inverse of under.
+func parseKey(prefix, s string) (key, bool) {
+	rest, ok := strings.CutPrefix(s, prefix+"/")
+	if !ok {
+		return key{}, false
+	}
+	issuer, id, ok := strings.Cut(rest, "/")
+	if !ok || issuer == "" || id == "" || strings.Contains(id, "/") {
+		return key{}, false
+	}
+	return key{issuer, id}, true
+}
+
+// record is the value under certificates/: key, chain and what is known about
+// them in one value, so that it is there whole or not at all.
+type record struct {
+	Version  int       `json:"version"`
+	Names    []string  `json:"names"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"notAfter"`
+	Obtained time.Time `json:"obtained"`
+	Epoch    uint64    `json:"epoch,omitempty"` // of the lease it was written under; 0: imported
+	Chain    string    `json:"chain"`
+	Key      string    `json:"key"`
+}
+
+// encode gives the value to store.
+func (c *Certificate) encode(epoch uint64) ([]byte, error) {
+	return json.MarshalIndent(record{
+		Version:  recordVersion,
+		Names:    c.Names,
+		Serial:   serial(c.Leaf()),
+		NotAfter: c.Leaf().NotAfter.UTC(),
+		Obtained: c.Obtained.UTC(),
+		Epoch:    epoch,
+		Chain:    string(c.bundle.Chain),
+		Key:      string(c.bundle.Key),
+	}, "", " ")
+}
+
+// decodeCertificate checks a stored value before anybody is served with it:
+// the store's content is not trusted.
+func decodeCertificate(k key, value []byte) (*Certificate, error) {
+	if len(value) > maxValue {
+		return nil, fmt.Errorf("value has %d bytes (at most %d)", len(value), maxValue)
+	}
+	var r record
+	if err := strictJSON(value, &r); err != nil {
+		return nil, err
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("value has version %d (this program reads %d)", r.Version, recordVersion)
+	}
+	names, err := CleanNames(r.Names)
+	if err != nil {
+		return nil, err
+	}
+	if id := ID(names); id != k.id {
+		return nil, fmt.Errorf("value is for %v, whose key ends in %s", names, id)
+	}
+	c, err := Check(Bundle{Chain: []byte(r.Chain), Key: []byte(r.Key)}, names)
+	if err != nil {
+		return nil, err
+	}
+	c.Issuer, c.Obtained = k.issuer, r.Obtained
+	return c, nil
+}
+
+// attempt is the value under attempts/: what went wrong and when to try again.
+// It is honoured by every replica and outlives restarts.
+type attempt struct {
+	Version  int       `json:"version"`
+	Failures int       `json:"failures"`
+	Error    string    `json:"error"`
+	Replica  string    `json:"replica,omitempty"`
+	Last     time.Time `json:"last"`
+	Next     time.Time `json:"next"`
+}
+
+const maxErrorText = 4 << 10
+
+func (a attempt) encode() ([]byte, error) {
+	a.Version = recordVersion
+	if len(a.Error) > maxErrorText {
+		a.Error = strings.ToValidUTF8(a.Error[:maxErrorText], "") + " ..."
+	}
+	return json.MarshalIndent(a, "", " ")
+}
+
+// decodeAttempt refuses what would make a replica wait for ever: a stored time
+// is obeyed, so it must be one this program can have written.
+func decodeAttempt(value []byte) (attempt, error) {
+	var a attempt
+	if len(value) > 8*maxErrorText {
+		return a, fmt.Errorf("value has %d bytes (at most %d)", len(value), 8*maxErrorText)
+	}
+	if err := strictJSON(value, &a); err != nil {
+		return attempt{}, err
+	}
+	switch {
+	case a.Version != recordVersion:
+		return attempt{}, fmt.Errorf("value has version %d (this program reads %d)", a.Version, recordVersion)
+	case a.Failures < 1:
+		return attempt{}, fmt.Errorf("failures is %d", a.Failures)
+	case a.Next.Before(a.Last), a.Next.Sub(a.Last) > maxDelay:
+		return attempt{}, fmt.Errorf("next attempt %s does not follow the last %s within %s",
+			a.Next.Format(time.RFC3339), a.Last.Format(time.RFC3339), maxDelay)
+	case !utf8.ValidString(a.Error):
+		return attempt{}, errors.New("error is not UTF-8")
+	}
+	return a, nil
+}
+
+// strictJSON decodes exactly one value without unknown keys.
+func strictJSON(value []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("decode value: %w", err)
+	}
+	if dec.More() {
+		return errors.New("decode value: more than one JSON value")
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package cert
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// State is where one certificate stands, for people.
+type State string
+
+// The states. A certificate in service whose renewal fails stays "renewing":
+// its Error and NextAttempt tell the rest.
+const (
+	StateWanted   State = "wanted"   // not there yet, no failure so far
+	StateOrdering State = "ordering" // not there yet, a replica works on it
+	StateValid    State = "valid"
+	StateRenewing State = "renewing" // in service, renewal due or in work
+	StateFailed   State = "failed"   // not there, the last attempt failed
+	StateCovered  State = "covered"  // not ordered: another certificate serves its names
+)
+
+// Status is all that is known about one certificate. Times are zero where
+// they mean nothing.
+type Status struct {
+	ID          string    `json:"id"`
+	Issuer      string    `json:"issuer"`
+	Names       []string  `json:"names"`
+	State       State     `json:"state"`
+	Sources     []string  `json:"sources,omitempty"` // who wants it; empty: nobody, it is served but not renewed
+	Serial      string    `json:"serial,omitempty"`
+	NotBefore   time.Time `json:"notBefore,omitzero"`
+	NotAfter    time.Time `json:"notAfter,omitzero"`
+	RenewAt     time.Time `json:"renewAt,omitzero"`
+	CoveredBy   string    `json:"coveredBy,omitempty"` // ID
+	Error       string    `json:"error,omitempty"`     // of the last attempt, in full
+	Failures    int       `json:"failures,omitempty"`  // in a row
+	LastAttempt time.Time `json:"lastAttempt,omitzero"`
+	NextAttempt time.Time `json:"nextAttempt,omitzero"`
+	Holder      string    `json:"holder,omitempty"` // the replica that works on it
+	Step        string    `json:"step,omitempty"`   // known on the holder only
+	StepSince   time.Time `json:"stepSince,omitzero"`
+	Problem     string    `json:"problem,omitempty"` // why the stored value is refused
+}
+
+// Status tells of every certificate that is wanted or stored, sorted by
+// issuer and ID. The caller owns the result.
+func (k *Keeper) Status() []Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	v := k.view()
+	out := slices.Clone(k.rejected)
+	wanted := make(map[key]bool, len(v.wants))
+	for _, a := range plan(now, v, k.replica) {
+		if a.want == nil {
+			continue
+		}
+		wanted[a.key] = true
+		out = append(out, k.wantStatus(now, a))
+	}
+	for kk, h := range k.held {
+		if wanted[kk] {
+			continue
+		}
+		s := Status{ID: kk.id, Issuer: kk.issuer, State: StateValid, Problem: h.problem}
+		if h.cert == nil {
+			s.State = StateFailed
+		}
+		out = append(out, k.withCertificate(s, h.cert))
+	}
+	slices.SortFunc(out, func(a, b Status) int {
+		return cmp.Or(strings.Compare(a.Issuer, b.Issuer), strings.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// wantStatus tells of one want. k.mu is held.
+func (k *Keeper) wantStatus(now time.Time, a action) Status {
+	h, att := k.held[a.key], k.attempts[a.key]
+	s := Status{ID: a.key.id, Issuer: a.key.issuer, Names: slices.Clone(a.want.names), Sources: slices.Clone(a.want.sources),
+		CoveredBy: a.coveredBy, Problem: h.problem, Holder: k.holders[a.key]}
+	if t := k.turns[a.key]; t != nil && t.working {
+		s.Step, s.StepSince = t.step, t.since
+		if s.Holder == "" {
+			s.Holder = k.replica
+		}
+	}
+	s = k.withCertificate(s, h.cert)
+	if h.cert != nil && !att.Last.After(h.cert.Obtained) {
+		att = attempt{}
+	}
+	s.Error, s.Failures, s.LastAttempt, s.NextAttempt = att.Error, att.Failures, att.Last, att.Next
+	valid := h.cert != nil && s.NotAfter.After(now)
+	switch {
+	case valid && (a.coveredBy != "" || s.RenewAt.After(now)):
+		s.State = StateValid
+	case valid:
+		s.State = StateRenewing
+	case s.Holder != "":
+		s.State = StateOrdering
+	case a.coveredBy != "":
+		s.State = StateCovered
+	case s.Failures > 0:
+		s.State = StateFailed
+	default:
+		s.State = StateWanted
+	}
+	return s
+}
+
+// withCertificate fills in what the certificate in service says. k.mu is held.
+func (k *Keeper) withCertificate(s Status, c *Certificate) Status {
+	if c == nil {
+		return s
+	}
+	if s.Names == nil {
+		s.Names = slices.Clone(c.Names)
+	}
+	s.Serial, s.NotBefore, s.NotAfter = serial(c.Leaf()), c.Leaf().NotBefore, c.Leaf().NotAfter
+	s.RenewAt = renewTime(c, k.renewals[key{c.Issuer, c.ID}])
+	return s
+}
