@@ -139,10 +139,10 @@ func cleanWants(list []Want, issuers map[string]Issuer) (wants []want, rejected 
 // returns nil. It is called once.
 func (k *Keeper) Run(ctx context.Context) error {
 	for prefix, apply := range map[string]func([]store.Entry){
-		certificatesPrefix: k.seeCertificates,
-		attemptsPrefix:     k.seeAttempts,
-		ordersPrefix:       k.seeJournals,
-		leasesPrefix:       k.seeLeases,
+		certificatesPrefix:           k.seeCertificates,
+		attemptsPrefix:               k.seeAttempts,
+		ordersPrefix:                 k.seeJournals,
+		store.LeaseKey(ordersPrefix): k.seeLeases,
 	} {
 		k.running.Go(func() { k.watch(ctx, prefix, apply) })
 	}

@@ -153,7 +153,7 @@ func (k *Keeper) seeJournals(entries []store.Entry) {
 func (k *Keeper) seeLeases(entries []store.Entry) {
 	holders := make(map[key]string, len(entries))
 	for _, e := range entries {
-		if kk, ok := parseKey(leasesPrefix, e.Key); ok {
+		if kk, ok := parseKey(store.LeaseKey(ordersPrefix), e.Key); ok {
 			holders[kk] = string(e.Value[:min(len(e.Value), 256)])
 		}
 	}

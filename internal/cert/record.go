@@ -10,13 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// Prefixes of the keys this package owns, and of two it only looks at: the
-// journals (written by issuers) and the leases (written by stores).
+// Prefixes of the keys this package owns, and of the journals, which issuers
+// write and this package only looks at.
 const (
 	certificatesPrefix = "certificates"
 	attemptsPrefix     = "attempts"
 	ordersPrefix       = "orders"
-	leasesPrefix       = "leases/orders"
 )
 
 const recordVersion = 1
