@@ -1,0 +1,188 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	acmez "github.com/mholt/acmez/v3/acme"
+)
+
+// accountCA is the part of a CA that knows accounts (RFC 8555, section 7.3).
+type accountCA interface {
+	// About reads the directory's metadata.
+	About(ctx context.Context) (about, error)
+	// Register makes the account of the key, or finds it if there is one:
+	// repeating it is safe.
+	Register(ctx context.Context, a acmez.Account, eab *EAB) (acmez.Account, error)
+}
+
+// orderCA is the part of a CA that issues (RFC 8555, section 7.4 and 7.5).
+// Each method sends one request that can change anything at the CA, or none;
+// only a refused nonce makes it send again. Durations are what the CA asked
+// to wait before asking again; zero: it did not say.
+type orderCA interface {
+	NewOrder(ctx context.Context, a acmez.Account, o acmez.Order) (acmez.Order, error)
+	Order(ctx context.Context, a acmez.Account, url string) (acmez.Order, time.Duration, error)
+	Authorization(ctx context.Context, a acmez.Account, url string) (acmez.Authorization, time.Duration, error)
+	// Tell says that the challenge at url can be validated now.
+	Tell(ctx context.Context, a acmez.Account, url string) error
+	// Finalize hands in the signing request. What became of the order must be
+	// read: an answer says nothing about it.
+	Finalize(ctx context.Context, a acmez.Account, url string, csr []byte) error
+	// Chains downloads the certificate with each chain the CA offers, PEM,
+	// the CA's own choice first.
+	Chains(ctx context.Context, a acmez.Account, url string) ([][]byte, error)
+}
+
+// certificationAuthority is all a CA does for us. client is the real one.
+type certificationAuthority interface {
+	accountCA
+	orderCA
+}
+
+// about is what the directory says beside its URLs.
+type about struct {
+	Profiles    map[string]string
+	EABRequired bool
+	Renewal     bool // has renewalInfo (RFC 9773), so it knows "replaces"
+}
+
+// callError is a call of the CA that did not succeed.
+type callError struct {
+	Op      string         // newOrder, finalize, ...
+	Host    string         // of whom
+	Status  int            // 0: no answer
+	Problem *acmez.Problem // nil: the answer was none
+	Text    string         // the beginning of an answer that was no problem document
+	After   time.Time      // Retry-After by our clock; zero: none
+	Err     error          // why there is no answer, or why it cannot be used
+}
+
+func (e *callError) Error() string {
+	head := e.Op + ": " + e.Host
+	switch {
+	case e.Problem != nil:
+		return fmt.Sprintf("%s said %s", head, describe(*e.Problem, e.Status))
+	case e.Status >= 400 && e.Text != "":
+		return fmt.Sprintf("%s said %d %s: %s", head, e.Status, http.StatusText(e.Status), e.Text)
+	case e.Status >= 400:
+		return fmt.Sprintf("%s said %d %s", head, e.Status, http.StatusText(e.Status))
+	case e.Status != 0:
+		return fmt.Sprintf("%s: cannot use its answer: %v", head, e.Err)
+	}
+	return fmt.Sprintf("%s gave no answer: %v", head, e.Err)
+}
+
+func (e *callError) Unwrap() error { return e.Err }
+
+// is reports whether the CA answered with this problem type (the part behind
+// "urn:ietf:params:acme:error:").
+func (e *callError) is(types ...string) bool {
+	if e.Problem == nil {
+		return false
+	}
+	for _, t := range types {
+		if e.Problem.Type == acmez.ProblemTypeNamespace+t {
+			return true
+		}
+	}
+	return false
+}
+
+// gone reports whether the CA was asked and does not have it.
+func (e *callError) gone() bool {
+	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
+}
+
+// transient reports whether the same call may work soon. If it was one that
+// changes something, the CA may have done it all the same.
+func (e *callError) transient() bool {
+	switch {
+	case e.Status < 400: // no answer, or an unusable one
+		return true
+	case e.Status == http.StatusRequestTimeout, e.Status == http.StatusTooManyRequests:
+		return true
+	}
+	return e.Status >= 500 || e.is("badNonce", "serverInternal", "rateLimited")
+}
+
+// describe puts a problem document (RFC 8555, section 6.7) into one line,
+// subproblems and link for a person included.
+func describe(p acmez.Problem, status int) string {
+	var b strings.Builder
+	if p.Status == 0 {
+		p.Status = status
+	}
+	if p.Status != 0 {
+		fmt.Fprintf(&b, "%d ", p.Status)
+	}
+	b.WriteString(strings.TrimPrefix(p.Type, acmez.ProblemTypeNamespace))
+	if text := firstOf(p.Detail, p.Title); text != "" {
+		b.WriteString(": " + oneLine(text))
+	}
+	for _, sub := range p.Subproblems {
+		b.WriteString("; ")
+		if sub.Identifier.Value != "" {
+			b.WriteString(sub.Identifier.Value + ": ")
+		}
+		b.WriteString(strings.TrimPrefix(sub.Type, acmez.ProblemTypeNamespace))
+		if sub.Detail != "" {
+			b.WriteString(": " + oneLine(sub.Detail))
+		}
+	}
+	if p.Instance != "" {
+		b.WriteString(" (see " + oneLine(p.Instance) + ")")
+	}
+	return b.String()
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// oneLine makes foreign text fit for a log line: no control characters, not
+// longer than somebody reads.
+func oneLine(s string) string {
+	const most = 1000
+	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
+}
+
+// parseProblem reads a problem document; nil if it is none.
+func parseProblem(contentType string, body []byte) *acmez.Problem {
+	media, _, _ := strings.Cut(contentType, ";")
+	if strings.TrimSpace(media) != "application/problem+json" {
+		return nil
+	}
+	var p acmez.Problem
+	if json.Unmarshal(body, &p) != nil {
+		return nil
+	}
+	return &p
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return raw
+	}
+	return u.Host
+}

@@ -1,0 +1,496 @@
+package acme
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	acmez "github.com/mholt/acmez/v3/acme"
+
+	"gatehouse/internal/cert"
+)
+
+// machine drives one order: it does what next says, journals what it did, and
+// looks again at the CA after whatever ended without a clear answer.
+type machine struct {
+	issuer *Issuer
+	req    cert.Request
+	book   *book
+	solver solver
+
+	account  acmez.Account
+	truth    truth
+	poll     time.Duration // until the next look
+	asked    time.Duration // what the CA's last answer asked to wait
+	polling  time.Time     // since when nothing but looking was done
+	tries    int           // calls in a row that may work soon
+	restarts int           // orders that may still be begun anew
+	resettle bool          // the account was settled again already
+}
+
+// run takes step after step until the certificate is there or an error says
+// why not.
+func (m *machine) run(ctx context.Context) (cert.Bundle, error) {
+	if err := m.begin(ctx); err != nil {
+		return cert.Bundle{}, err
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return cert.Bundle{}, err
+		}
+		a := next(m.book.now, m.truth, time.Now())
+		if a.verb == doGive {
+			return cert.Bundle{Chain: m.book.now.Chain, Key: m.book.now.Key}, nil
+		}
+		m.progress(a.verb)
+		err := m.do(ctx, a)
+		if err == nil {
+			continue
+		}
+		if err := m.recover(ctx, err); err != nil {
+			return cert.Bundle{}, err
+		}
+	}
+}
+
+// begin puts aside a journal that is not about this request, and finds the
+// account.
+func (m *machine) begin(ctx context.Context) error {
+	if why := stale(m.book.now, m.req, m.issuer.opts.Directory, time.Now()); why != "" {
+		m.issuer.log.Info("journal put aside", "order", m.book.key, "reason", why)
+		if err := m.reset(ctx); err != nil {
+			return err
+		}
+	}
+	if len(m.book.now.Leftovers) > 0 {
+		// A failure here must not stop the order: it is tried again at its end.
+		if err := m.sweep(ctx, m.book.now); err != nil {
+			m.issuer.log.Warn("clean up failed", "order", m.book.key, "err", err, "next", "when the order ends")
+		}
+	}
+	if len(m.book.now.Chain) > 0 {
+		return nil // nobody needs to be asked
+	}
+	m.step("account")
+	var err error
+	for try := 0; ; try++ {
+		if m.account, err = m.issuer.accounts.get(ctx); err == nil {
+			break
+		}
+		if err = m.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+	m.truth.account, m.tries = m.account.Location, 0
+	return nil
+}
+
+// stale says why a journal is not one to go on with; empty: it is.
+func stale(j journal, req cert.Request, directory string, now time.Time) string {
+	switch {
+	case len(j.Key) == 0:
+		return ""
+	case !slices.Equal(sortedNames(j.Names), sortedNames(req.Names)):
+		return "it is for other names"
+	case j.Directory != directory:
+		return "it is of another CA"
+	case len(j.Chain) == 0:
+		return ""
+	}
+	chain, err := parseChain(j.Chain)
+	switch {
+	case err != nil:
+		return err.Error()
+	case slices.Equal(chain[0].Raw, req.Replaces):
+		return "it is the order of the certificate to be renewed"
+	case now.After(chain[0].NotAfter):
+		return "its certificate has expired"
+	}
+	return ""
+}
+
+// progress starts the time of waiting for the CA anew after each other step.
+func (m *machine) progress(v verb) {
+	switch v {
+	case doPoll, doPollAll:
+		if m.polling.IsZero() {
+			m.polling, m.poll = time.Now(), m.issuer.timing.pollFirst
+		}
+	case doRead, doReadAll, doTell: // told again, it is the same wait
+	default:
+		m.polling = time.Time{}
+	}
+}
+
+func (m *machine) do(ctx context.Context, a action) error {
+	switch a.verb {
+	case doIntend:
+		return m.intend(ctx)
+	case doOrder:
+		return m.order(ctx)
+	case doRead:
+		return m.read(ctx)
+	case doReadAll:
+		return m.readAll(ctx, a.urls)
+	case doChoose:
+		return m.choose(ctx, a.urls)
+	case doPresent:
+		return m.present(ctx, a.urls)
+	case doTell:
+		return m.tell(ctx, a.urls)
+	case doPoll, doPollAll:
+		if err := m.look(ctx); err != nil {
+			return err
+		}
+		if a.verb == doPollAll {
+			return m.readAll(ctx, a.urls)
+		}
+		return m.read(ctx)
+	case doFinalize:
+		return m.finalize(ctx)
+	case doDownload:
+		return m.download(ctx)
+	case doRestart:
+		return m.restart(ctx, a.why)
+	case doFail:
+		return m.fail(ctx, a.why)
+	}
+	panic("acme: no such step: " + a.verb)
+}
+
+// intend journals what will be ordered; the key exists from here on.
+func (m *machine) intend(ctx context.Context) error {
+	m.step("key")
+	about, err := m.issuer.ca.About(ctx)
+	if err != nil {
+		return err
+	}
+	profile := m.issuer.opts.Profile
+	if _, ok := about.Profiles[profile]; profile != "" && !ok {
+		return fmt.Errorf("profile %q: %s offers %s", profile, hostOf(m.issuer.opts.Directory), listOf(about.Profiles))
+	}
+	key, err := newKey(m.issuer.opts.KeyType)
+	if err != nil {
+		return err
+	}
+	j := m.book.now.clone()
+	j.Directory, j.Names, j.Key, j.Profile = m.issuer.opts.Directory, slices.Clone(m.req.Names), key, profile
+	j.Account, j.Began = m.account.Location, time.Now().UTC().Truncate(time.Second)
+	if about.Renewal && m.req.Replaces != nil {
+		// Without it the order is still right; the CA only knows less.
+		if leaf, err := x509.ParseCertificate(m.req.Replaces); err == nil {
+			j.Replaces, _ = acmez.ARIUniqueIdentifier(leaf)
+		}
+	}
+	return m.book.write(ctx, j)
+}
+
+// order sends newOrder. Nothing tells whether an earlier one was lost on its
+// way back; CAs that limit orders give the same order again.
+func (m *machine) order(ctx context.Context) error {
+	j := m.book.now.clone()
+	if j.Account != m.account.Location {
+		j.Account = m.account.Location
+		if err := m.book.write(ctx, j); err != nil {
+			return err
+		}
+	}
+	m.step("newOrder")
+	o, err := m.issuer.ca.NewOrder(ctx, m.account, acmez.Order{
+		Identifiers: identifiers(j.Names), Profile: j.Profile, Replaces: j.Replaces,
+	})
+	var call *callError
+	if errors.As(err, &call) && j.Replaces != "" && replacesRefused(call) {
+		m.issuer.log.Info("order without replaces", "order", m.book.key, "reason", call.Error())
+		j.Replaces = ""
+		return m.book.write(ctx, j)
+	}
+	if err != nil {
+		return err
+	}
+	j.Order = o.Location
+	if err := m.book.write(ctx, j); err != nil {
+		return err
+	}
+	m.truth.forget()
+	m.truth.gone, m.truth.order, m.tries = "", &o, 0
+	return nil
+}
+
+// replacesRefused reports whether newOrder may have been refused for what it
+// replaces (RFC 9773, section 5): anything but what has another known reason.
+func replacesRefused(e *callError) bool {
+	return e.Problem != nil && !e.is("badNonce", "rateLimited", "accountDoesNotExist", "userActionRequired",
+		"externalAccountRequired", "rejectedIdentifier", "unsupportedIdentifier", "caa", "dns", "connection")
+}
+
+func (m *machine) read(ctx context.Context) error {
+	o, wait, err := m.issuer.ca.Order(ctx, m.account, m.book.now.Order)
+	if isGone(err) {
+		m.truth.gone = "the CA does not know it any more: " + err.Error()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.Location = m.book.now.Order
+	m.truth.order, m.asked = &o, wait
+	return nil
+}
+
+func (m *machine) readAll(ctx context.Context, urls []string) error {
+	m.asked = 0
+	valid := true
+	for _, url := range urls {
+		z, wait, err := m.issuer.ca.Authorization(ctx, m.account, url)
+		if isGone(err) {
+			m.truth.gone = "the CA does not know its authorization any more: " + err.Error()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.truth.authorizations[url] = z
+		m.asked = max(m.asked, wait)
+		valid = valid && z.Status == acmez.StatusValid
+	}
+	if valid && m.truth.order.Status == acmez.StatusPending {
+		return m.read(ctx) // it should be ready now
+	}
+	return nil
+}
+
+// choose journals how each name will be proved, before anything is presented.
+func (m *machine) choose(ctx context.Context, urls []string) error {
+	j := m.book.now.clone()
+	for _, url := range urls {
+		z := m.truth.authorizations[url]
+		m.step("choose " + m.issuer.opts.Challenge + " " + z.IdentifierValue())
+		c, err := m.solver.choose(ctx, z, m.issuer.opts.Challenge)
+		if err != nil {
+			return err
+		}
+		j.Challenges = append(j.Challenges, c)
+	}
+	return m.book.write(ctx, j)
+}
+
+func (m *machine) present(ctx context.Context, urls []string) error {
+	j := m.book.now.clone()
+	for _, url := range urls {
+		i, _ := j.challenge(url)
+		m.step("present " + j.Challenges[i].label())
+		if err := m.solver.present(ctx, j.Challenges[i], time.Now()); err != nil {
+			return err
+		}
+		j.Challenges[i].State = presented
+	}
+	return m.book.write(ctx, j)
+}
+
+// tell waits until all can be seen, and tells the CA of each.
+func (m *machine) tell(ctx context.Context, urls []string) error {
+	j := m.book.now.clone()
+	var all []challenge
+	changed := false
+	for _, url := range urls {
+		i, _ := j.challenge(url)
+		all = append(all, j.Challenges[i])
+		changed = changed || j.Challenges[i].State != told
+		j.Challenges[i].State = told
+	}
+	if changed {
+		m.step("wait until " + m.issuer.opts.Challenge + " can be seen")
+		if err := m.wait(ctx, all); err != nil {
+			return err
+		}
+		if err := m.book.write(ctx, j); err != nil {
+			return err
+		}
+	}
+	for _, c := range all {
+		m.step("tell the CA of " + c.label())
+		m.truth.tellAgain[c.Authorization] = time.Now().Add(m.issuer.timing.tellAgain)
+		if err := m.issuer.ca.Tell(ctx, m.account, c.URL); err != nil {
+			m.truth.tellAgain[c.Authorization] = time.Now().Add(m.issuer.timing.tellInherited)
+			return fmt.Errorf("%s: %w", c.label(), err)
+		}
+		delete(m.truth.authorizations, c.Authorization)
+	}
+	m.tries = 0
+	return nil
+}
+
+// wait is bounded by the lives of the authorizations.
+func (m *machine) wait(ctx context.Context, all []challenge) error {
+	until := time.Now().Add(m.issuer.timing.dnsWait)
+	for _, c := range all {
+		if !c.Expires.IsZero() && c.Expires.Before(until) {
+			until = c.Expires
+		}
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return m.solver.wait(ctx, all)
+}
+
+// look waits before the CA is asked again: longer each time, at least as long
+// as it asked for.
+func (m *machine) look(ctx context.Context) error {
+	t := m.issuer.timing
+	if time.Since(m.polling) > t.pollWhole {
+		return fmt.Errorf("the CA has not come to an end with it for %s (its order is %s); it is kept and looked at again",
+			t.pollWhole, m.truth.order.Status)
+	}
+	m.step("wait for the CA")
+	d := max(m.poll, min(m.asked, time.Minute))
+	m.poll = min(m.poll*2, t.pollMost)
+	return sleep(ctx, d)
+}
+
+// finalize hands in the request for the journaled key. That it was sent is
+// known before it is; what became of it is read.
+func (m *machine) finalize(ctx context.Context) error {
+	j := m.book.now.clone()
+	key, err := parseKey(j.Key)
+	if err != nil {
+		return err
+	}
+	csr, err := signingRequest(key, j.Names)
+	if err != nil {
+		return err
+	}
+	if !j.Finalized {
+		j.Finalized = true
+		if err := m.book.write(ctx, j); err != nil {
+			return err
+		}
+	}
+	m.step("finalize")
+	err = m.issuer.ca.Finalize(ctx, m.account, m.truth.order.Finalize, csr)
+	if err != nil {
+		return err
+	}
+	m.truth.forget()
+	m.tries = 0
+	return nil
+}
+
+// download takes the chain if it is one that may be served.
+func (m *machine) download(ctx context.Context) error {
+	j := m.book.now.clone()
+	m.step("download")
+	chains, err := m.issuer.ca.Chains(ctx, m.account, m.truth.order.Certificate)
+	if isGone(err) {
+		return m.fail(ctx, err)
+	}
+	if err != nil {
+		return err
+	}
+	text, found := preferred(chains, m.issuer.opts.PreferredChain)
+	if !found {
+		m.issuer.log.Warn("preferred chain not offered", "order", m.book.key, "chain", m.issuer.opts.PreferredChain,
+			"next", "the CA's own choice is used")
+	}
+	key, err := parseKey(j.Key)
+	if err != nil {
+		return err
+	}
+	chain, err := parseChain(text)
+	if err == nil {
+		err = checkChain(chain, key, j.Names, time.Now())
+	}
+	if err != nil {
+		return m.fail(ctx, fmt.Errorf("certificate: %s sent one that must not be used: %w", hostOf(m.issuer.opts.Directory), err))
+	}
+	j.Chain = text
+	return m.book.write(ctx, j)
+}
+
+// restart begins anew in place of an order that is no more.
+func (m *machine) restart(ctx context.Context, why error) error {
+	m.issuer.log.Info("order is no more", "order", m.book.key, "url", m.book.now.Order, "reason", why.Error())
+	if m.restarts == 0 {
+		return m.fail(ctx, fmt.Errorf("the order was lost again and again: %w", why))
+	}
+	m.restarts--
+	return m.reset(ctx)
+}
+
+// refused is an order the CA will not issue on: the next attempt orders anew.
+type refused struct{ err error }
+
+func (e *refused) Error() string { return e.err.Error() }
+func (e *refused) Unwrap() error { return e.err }
+
+func (m *machine) fail(ctx context.Context, why error) error {
+	if err := m.reset(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	return &refused{why}
+}
+
+// reset makes the journal that of no order, and cleans up after it. A failed
+// clean up stays in the journal and is tried again.
+func (m *machine) reset(ctx context.Context) error {
+	if err := m.book.write(ctx, m.book.now.reset()); err != nil {
+		return err
+	}
+	m.truth.forget()
+	m.truth.gone = ""
+	if err := m.sweep(ctx, m.book.now); err != nil {
+		m.issuer.log.Warn("clean up failed", "order", m.book.key, "err", err, "next", "with the next attempt")
+	}
+	return nil
+}
+
+// sweep cleans up j's leftovers and makes the rest of j the journal; the
+// journal goes if nothing is left.
+func (m *machine) sweep(ctx context.Context, j journal) error {
+	var failed []error
+	var left []challenge
+	for _, c := range j.Leftovers {
+		m.step("clean up " + c.label())
+		if err := m.cleanUp(ctx, c); err != nil {
+			failed, left = append(failed, err), append(left, c)
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	j.Leftovers = left
+	if j.empty() {
+		failed = append(failed, m.book.erase(ctx))
+	} else {
+		failed = append(failed, m.book.write(ctx, j))
+	}
+	return errors.Join(failed...)
+}
+
+func (m *machine) cleanUp(ctx context.Context, c challenge) error {
+	ctx, cancel := context.WithTimeout(ctx, m.issuer.timing.cleanUp)
+	defer cancel()
+	return m.solver.cleanUp(ctx, c)
+}
+
+func (m *machine) step(s string) {
+	if m.req.Step != nil {
+		m.req.Step(s)
+	}
+}
+
+func listOf(profiles map[string]string) string {
+	if len(profiles) == 0 {
+		return "no profiles"
+	}
+	var names []string
+	for name := range profiles {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
