@@ -1,0 +1,152 @@
+package traefik1
+
+import (
+	"errors"
+	"fmt"
+
+	"gatehouse/internal/config"
+)
+
+// frontend makes a router of a 1.x frontend, with its own middlewares.
+func (t *translator) frontend(name string, n *config.Node) {
+	o := t.open(n, "frontend "+name)
+	f := &frontend{translator: t, object: o, name: name}
+	r := config.Router{Origin: n.Origin, EntryPoints: o.list("entryPoints")}
+	var backendAt *config.Node
+	r.Service, backendAt = o.text("backend")
+	priority := int(o.integer(0, 0, maxPriority, "priority"))
+	if o.field("passHostHeader") != nil {
+		pass := o.boolean(true, "passHostHeader")
+		r.PassHostHeader = &pass
+	}
+	rule, length, understood := f.rules(o.field("routes"))
+	r.Rule, r.Priority = rule.Text, length
+	if priority > 0 {
+		r.Priority = priority
+	}
+	f.chain()
+	o.done()
+	if !understood {
+		return // said where it is wrong; without a rule there is nothing to match
+	}
+	f.backend(&r, backendAt)
+	for _, m := range rule.Middlewares {
+		m.Origin = n.Origin
+		f.use(m.Kind, m)
+	}
+	if *o.broken {
+		t.warn(n.Origin, o.name, "answers 503 until the problems above are mended", "")
+		f.names = []string{name + "/refused"} // no such middleware, on purpose
+	}
+	r.Middlewares = f.names
+	t.out.Routers[name] = r
+}
+
+const maxPriority = 1 << 30
+
+// frontend is one frontend under way. names is its chain, outermost first.
+type frontend struct {
+	*translator
+	*object
+	name  string
+	names []string
+}
+
+// use declares a middleware of this frontend and adds it to the chain. The
+// last part of its name has no slash, so that no two frontends can meet.
+func (f *frontend) use(suffix string, m config.Middleware) {
+	name := f.name + "/" + suffix
+	f.out.Middlewares[name] = m
+	f.names = append(f.names, name)
+}
+
+// rules reads routes/R/rule, all of which must match. length is the sum of
+// the rules' lengths, which is the priority 1.x gives.
+func (f *frontend) rules(routes *config.Node) (rule Rule, length int, understood bool) {
+	var texts []string
+	var at config.Origin
+	understood = true
+	for _, c := range children(routes) {
+		route := f.open(c.node, fmt.Sprintf("%s, route %s", f.object.name, c.name))
+		text, n := route.text("rule")
+		route.done()
+		switch {
+		case *route.broken:
+			*f.broken = true
+		case n == nil:
+			f.object.fail(c.node.Origin, fmt.Sprintf("route %s has no rule", c.name), "rule: Host:a.example.com")
+			understood = false
+		default:
+			at = n.Origin
+			if _, err := ParseRule(text); err != nil {
+				f.badRule(n.Origin, err)
+				understood = false
+			}
+			texts = append(texts, text)
+			length += len(text)
+		}
+	}
+	if len(texts) == 0 {
+		if understood {
+			f.object.fail(f.node.Origin, "has no rule", "routes.<name>.rule: Host:a.example.com")
+		}
+		return rule, 0, false
+	}
+	if !understood {
+		return rule, 0, false
+	}
+	rule, err := ParseRule(texts...)
+	if err != nil { // each was read alone already
+		f.badRule(at, err)
+		return rule, 0, false
+	}
+	for _, w := range rule.Warnings {
+		f.object.warn(at, w, "")
+	}
+	return rule, length, true
+}
+
+// badRule reports a rule that is not understood, with its column.
+func (f *frontend) badRule(at config.Origin, err error) {
+	var re *RuleError
+	if errors.As(err, &re) {
+		f.object.fail(at, fmt.Sprintf("rule %q, column %d: %s", re.Rule, re.Column, re.Message), re.Allowed)
+		return
+	}
+	f.object.fail(at, err.Error(), "")
+}
+
+// backend joins the router to its service, and the backend's limits to the
+// router's chain. A backend that is missing or broken leaves the router in
+// place: it answers 503, where 1.x dropped it and answered 404.
+func (f *frontend) backend(r *config.Router, at *config.Node) {
+	if r.Service == "" {
+		f.object.fail(f.node.Origin, "has no backend", "backend: name")
+		r.Service = "(none)"
+		return
+	}
+	b, known := f.backends[r.Service]
+	switch {
+	case !known:
+		f.object.warn(at.Origin, fmt.Sprintf("backend %q is not defined: answers 503", r.Service), f.suggestBackend(r.Service))
+	case b.broken:
+		f.object.warn(at.Origin, fmt.Sprintf("backend %q was left out: answers 503", r.Service), "")
+	}
+	for _, m := range b.middlewares {
+		f.use(m.suffix, m.Middleware)
+	}
+}
+
+func (f *frontend) suggestBackend(name string) string {
+	var names []string
+	for n := range f.backends {
+		names = append(names, n)
+	}
+	if len(names) > 1000 {
+		return ""
+	}
+	if near := nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return ""
+}
