@@ -187,4 +187,5 @@ func (h *HostResolver) SetDefaults() { h.ResolvConfig, h.ResolvDepth = "/etc/res
 // Cluster names this replica. Node "": a random name per start.
 type Cluster struct {
 	Node string `key:"node" help:"name of this replica; empty: host name and a random part"`
+	Bind string `key:"bind" help:"host for entry points whose address names none; for several replicas on one machine"`
 }
