@@ -259,12 +259,13 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Fields)))
 	}
 	elem := v.Type().Elem()
+	var before []reflect.Value
+	if m.weak {
+		before = v.MapKeys()
+	}
 	for i := range n.Fields {
 		f := &n.Fields[i]
-		name := f.Name
-		if m.weak {
-			name = sameName(v, name)
-		}
+		name := sameName(before, f.Name)
 		key := reflect.ValueOf(name).Convert(v.Type().Key())
 		slot := reflect.New(elem).Elem()
 		if old := v.MapIndex(key); old.IsValid() {
@@ -281,13 +282,15 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 	}
 }
 
-// sameName gives the map's own spelling of a name: sources without case (the
-// environment) must not make a second entry.
-func sameName(m reflect.Value, name string) string {
-	if m.MapIndex(reflect.ValueOf(name).Convert(m.Type().Key())).IsValid() {
-		return name
+// sameName gives an earlier layer's spelling of a name: sources without case
+// (the environment) must not make a second entry.
+func sameName(before []reflect.Value, name string) string {
+	for _, k := range before {
+		if k.String() == name {
+			return name
+		}
 	}
-	for _, k := range m.MapKeys() {
+	for _, k := range before {
 		if strings.EqualFold(k.String(), name) {
 			return k.String()
 		}

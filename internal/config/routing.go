@@ -121,28 +121,28 @@ type Server struct {
 
 // Sticky keeps a client on one server by a cookie.
 type Sticky struct {
-	CookieName string // "": derived from the service's name
-	Secure     bool
-	HTTPOnly   bool
-	SameSite   string // "", "lax", "strict", "none"
+	CookieName string `key:"name"` // "": derived from the service's name
+	Secure     bool   `key:"secure"`
+	HTTPOnly   bool   `key:"httpOnly"`
+	SameSite   string `key:"sameSite"` // "", "lax", "strict", "none"
 }
 
 // HealthCheck is an active probe of each server.
 type HealthCheck struct {
-	Scheme   string
-	Path     string
-	Port     int
-	Hostname string
-	Headers  map[string]string
-	Interval time.Duration // 0: 30 s
-	Timeout  time.Duration // 0: 5 s
+	Scheme   string            `key:"scheme"`
+	Path     string            `key:"path"`
+	Port     int               `key:"port"`
+	Hostname string            `key:"hostname"`
+	Headers  map[string]string `key:"headers"`
+	Interval time.Duration     `key:"interval"` // 0: 30 s
+	Timeout  time.Duration     `key:"timeout"`  // 0: 5 s
 }
 
 // ServersTransport says how servers are reached.
 type ServersTransport struct {
-	ServerName         string
-	InsecureSkipVerify bool
-	RootCAs            []string // path or PEM
+	ServerName         string   `key:"serverName"`
+	InsecureSkipVerify bool     `key:"insecureSkipVerify"`
+	RootCAs            []string `key:"rootCAs"` // path or PEM
 }
 
 // Certificate is a certificate somebody else keeps: paths or PEM text.
