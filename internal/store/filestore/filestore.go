@@ -1,0 +1,228 @@
+// Package filestore keeps shared state in a directory a person can read: one
+// file per key, its content the value, folders 0700 and files 0600. It is safe
+// between the processes of one machine, not between machines.
+//
+// Under ".store" stand what is not for people: the guard, whose flock makes
+// every change one after the other, and the sessions.
+//
+// A revision is the file's time, which every write sets to one that was never
+// used before, and a hash of its content, so that an edit by hand is a change
+// too. Writes go to a new file that is synced and renamed: a file is whole at
+// any moment, whoever dies.
+//
+// A process that holds leases or announces itself has a session: a file it
+// keeps an flock on for as long as it lives, and in which it counts up three
+// times per TTL. Another process takes the session for dead when the flock is
+// free, or when it has seen the same count for a whole TTL of its own clock (a
+// stopped process keeps its flock). It then removes the keys of the session.
+//
+// Why that is safe: a holder's context ends a margin before a TTL has passed
+// since it began to write its last count; others saw that count later than
+// that, and wait the TTL from there. And every write through a lease looks,
+// with the guard in hand, whether leases/<name> is still the file the lease
+// made; its time, unique as it is, is the epoch. What a dead session held is
+// removed with the guard in hand, so a write is either before the removal, and
+// then the next holder reads it, or refused.
+//
+// A process stopped in the few microseconds in which it has the guard makes all
+// others wait until it goes on. They wait, they do not break anything.
+package filestore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+// Options say where the store is and who uses it.
+type Options struct {
+	Dir     string        // made if it does not exist
+	TTL     time.Duration // how long a stopped process keeps its leases; zero: 5 s
+	Replica string        // the holder's name; empty: "pid <n>"
+	Logger  *slog.Logger  // nil: nothing is logged
+}
+
+// Store implements store.Store on a directory.
+type Store struct {
+	dir   string
+	ttl   time.Duration
+	name  string
+	log   *slog.Logger
+	guard *guard
+
+	work   sync.WaitGroup
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	begin  sync.Once // starts the session's loop
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced after each change made here
+	session *session      // nil: none yet, or lost
+	seen    map[string]sighting
+	leases  map[*lease]struct{}
+}
+
+// Open opens the store in o.Dir. The caller calls Close in the end.
+func Open(o Options) (*Store, error) {
+	s := &Store{
+		dir: o.Dir, ttl: cmp.Or(o.TTL, 5*time.Second), name: cmp.Or(o.Replica, fmt.Sprintf("pid %d", os.Getpid())),
+		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), changed: make(chan struct{}),
+		seen: map[string]sighting{}, leases: map[*lease]struct{}{},
+	}
+	if err := os.MkdirAll(s.sessions(), 0o700); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	var err error
+	if s.guard, err = openGuard(filepath.Join(s.dir, own, "guard")); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	if err := s.keepsTimes(); err != nil {
+		_ = s.guard.close()
+		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Close gives up all leases and announcements and closes the files.
+func (s *Store) Close() error {
+	s.cancel()
+	s.work.Wait()
+	s.endSession(errClosed)
+	return s.guard.close()
+}
+
+var errClosed = fmt.Errorf("%w: the store was closed", store.ErrLeaseLost)
+
+// keepsTimes checks that the file system keeps file times, which revisions
+// are made of.
+func (s *Store) keepsTimes() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return s.guarded(ctx, func(stamp time.Time) error {
+		if err := writeTemp(s.temp(), nil, stamp); err != nil {
+			return err
+		}
+		info, err := os.Stat(s.temp())
+		if err == nil && !info.ModTime().Equal(stamp) {
+			err = fmt.Errorf("its file system does not keep times to the microsecond (set %v, got %v)", stamp, info.ModTime())
+		}
+		return errors.Join(err, os.Remove(s.temp()))
+	})
+}
+
+// guarded runs change with the guard in hand and a time never used before,
+// then tells the watches.
+func (s *Store) guarded(ctx context.Context, change func(stamp time.Time) error) error {
+	if err := s.guard.lock(ctx); err != nil {
+		return err
+	}
+	defer s.guard.unlock()
+	stamp, err := s.guard.next()
+	if err != nil {
+		return err
+	}
+	if err := change(stamp); err != nil {
+		return err
+	}
+	if err := s.guard.done(stamp); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+	return nil
+}
+
+// Get is Store.Get. It takes no guard: a file is whole at any moment.
+func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
+	if err := store.CheckKey(key); err != nil {
+		return store.Entry{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return store.Entry{}, fmt.Errorf("get %s: %w", key, err)
+	}
+	return s.read(key)
+}
+
+// Put is Store.Put.
+func (s *Store) Put(ctx context.Context, key string, value []byte, have store.Revision) (store.Revision, error) {
+	return s.put(ctx, key, value, have, unfenced)
+}
+
+// Delete is Store.Delete.
+func (s *Store) Delete(ctx context.Context, key string, have store.Revision) error {
+	return s.delete(ctx, key, have, unfenced)
+}
+
+func unfenced() error { return nil }
+
+// put and delete ask fence for leave with the guard in hand.
+func (s *Store) put(ctx context.Context, key string, value []byte, have store.Revision, fence func() error) (rev store.Revision, err error) {
+	if err := store.CheckWrite(key, value); err != nil {
+		return "", err
+	}
+	err = s.guarded(ctx, func(stamp time.Time) error {
+		if err := fence(); err != nil {
+			return err
+		}
+		e, err := s.read(key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if e.Revision != have {
+			return fmt.Errorf("%w (it is at %q, not %q)", store.ErrConflict, e.Revision, have)
+		}
+		rev = revision(stamp, value)
+		return s.write(key, value, stamp)
+	})
+	if err != nil {
+		return "", fmt.Errorf("put %s in %s: %w", key, s.dir, err)
+	}
+	return rev, nil
+}
+
+func (s *Store) delete(ctx context.Context, key string, have store.Revision, fence func() error) error {
+	if err := store.CheckKey(key); err != nil {
+		return err
+	}
+	err := s.guarded(ctx, func(time.Time) error {
+		if err := fence(); err != nil {
+			return err
+		}
+		e, err := s.read(key)
+		if err != nil {
+			return err
+		}
+		if e.Revision != have {
+			return fmt.Errorf("%w (it is at %q, not %q)", store.ErrConflict, e.Revision, have)
+		}
+		return s.remove(key)
+	})
+	if err != nil {
+		return fmt.Errorf("delete %s in %s: %w", key, s.dir, err)
+	}
+	return nil
+}
+
+// removeAt removes key if it is still the file with this time.
+func (s *Store) removeAt(key string, stamp time.Time) error {
+	at, err := s.stampOf(key)
+	if err != nil || !at.Equal(stamp) {
+		return err
+	}
+	if err := s.remove(key); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

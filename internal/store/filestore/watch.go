@@ -1,0 +1,172 @@
+package filestore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+const (
+	// pollEvery is how soon a change made by another process is seen: one
+	// read of the guard's file.
+	pollEvery = 100 * time.Millisecond
+	// lookEvery is how soon an edit by hand is seen: a walk over the folder.
+	lookEvery = 3 * time.Second
+	// settle lets changes close together be seen as one.
+	settle = 10 * time.Millisecond
+)
+
+// Watch is Store.Watch.
+func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+	return func(yield func([]store.Entry, error) bool) {
+		if err := store.CheckPrefix(prefix); err != nil {
+			yield(nil, err)
+			<-ctx.Done()
+			return
+		}
+		w := watch{store: s, prefix: prefix}
+		var last []store.Entry
+		known, trouble := false, ""
+		for ctx.Err() == nil {
+			changed, marks := s.mark()
+			now, err := w.look()
+			switch {
+			case err != nil && err.Error() != trouble:
+				known, trouble = false, err.Error()
+				if !yield(nil, fmt.Errorf("watch %s in %s: %w; next look in %v", prefix, s.dir, err, lookEvery)) {
+					return
+				}
+			case err == nil && (!known || !store.SameEntries(last, now)):
+				last, known, trouble = now, true, ""
+				if !yield(slices.Clone(now), nil) {
+					return
+				}
+			}
+			s.wait(ctx, changed, marks)
+		}
+	}
+}
+
+// mark is what wait compares with: taken before looking, so that nothing is
+// missed.
+func (s *Store) mark() (<-chan struct{}, marks) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed, s.guard.read()
+}
+
+// wait returns after a change, or when it is time to look anyway.
+func (s *Store) wait(ctx context.Context, changed <-chan struct{}, before marks) {
+	look := time.NewTimer(lookEvery)
+	defer look.Stop()
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			return
+		case <-changed:
+			select {
+			case <-time.After(settle):
+			case <-ctx.Done():
+			}
+			return
+		case <-poll.C:
+			if s.guard.read().done != before.done {
+				return
+			}
+		}
+	}
+}
+
+// watch remembers what it has read, so that a look at files that have not
+// changed reads none of them.
+type watch struct {
+	store  *Store
+	prefix string
+	known  map[string]known
+}
+
+type known struct {
+	at    time.Time
+	size  int64
+	entry store.Entry
+}
+
+// look returns all entries below the prefix, sorted.
+func (w *watch) look() ([]store.Entry, error) {
+	root := w.store.dir
+	if w.prefix != "" {
+		root = w.store.path(w.prefix)
+	}
+	found := map[string]known{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case absent(err):
+			return nil // it went while we looked
+		case err != nil:
+			return err
+		case path != root && strings.HasPrefix(d.Name(), "."):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		}
+		return w.visit(found, path, d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.known = found
+	entries := make([]store.Entry, 0, len(found))
+	for _, k := range found {
+		entries = append(entries, k.entry)
+	}
+	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
+	return entries, nil
+}
+
+func (w *watch) visit(found map[string]known, path string, d fs.DirEntry) error {
+	relative, err := filepath.Rel(w.store.dir, path)
+	if err != nil {
+		return err
+	}
+	key, ok := keyOf(relative)
+	if !ok || w.store.path(key) != path {
+		return nil // no key is written like this
+	}
+	info, err := d.Info()
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if k, ok := w.known[key]; ok && k.at.Equal(info.ModTime()) && k.size == info.Size() {
+		found[key] = k
+		return nil
+	}
+	e, err := w.store.read(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// If it was changed since, the next look reads it again.
+	found[key] = known{at: info.ModTime(), size: info.Size(), entry: e}
+	return nil
+}
