@@ -210,11 +210,12 @@ func (i *Issuer) timed(err error) error {
 	return err
 }
 
-// during is ctx for as long as the lease lasts.
+// during is the lease's context, which ends with ctx too. It descends from the
+// lease's so that no step begins once that has ended.
 func during(ctx context.Context, lease store.Lease) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	unhook := context.AfterFunc(lease.Context(), func() { cancel(context.Cause(lease.Context())) })
-	return ctx, func() {
+	both, cancel := context.WithCancelCause(lease.Context())
+	unhook := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return both, func() {
 		unhook()
 		cancel(nil)
 	}

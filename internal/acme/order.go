@@ -75,7 +75,9 @@ func (m *machine) begin(ctx context.Context) error {
 	if len(m.book.now.Chain) > 0 {
 		return nil // nobody needs to be asked
 	}
-	m.step("account")
+	if err := m.step(ctx, "account"); err != nil {
+		return err
+	}
 	var err error
 	for try := 0; ; try++ {
 		if m.account, err = m.issuer.accounts.get(ctx); err == nil {
@@ -164,7 +166,9 @@ func (m *machine) do(ctx context.Context, a action) error {
 
 // intend journals what will be ordered; the key exists from here on.
 func (m *machine) intend(ctx context.Context) error {
-	m.step("key")
+	if err := m.step(ctx, "key"); err != nil {
+		return err
+	}
 	about, err := m.issuer.ca.About(ctx)
 	if err != nil {
 		return err
@@ -199,7 +203,9 @@ func (m *machine) order(ctx context.Context) error {
 			return err
 		}
 	}
-	m.step("newOrder")
+	if err := m.step(ctx, "newOrder"); err != nil {
+		return err
+	}
 	o, err := m.issuer.ca.NewOrder(ctx, m.account, acmez.Order{
 		Identifiers: identifiers(j.Names), Profile: j.Profile, Replaces: j.Replaces,
 	})
@@ -229,6 +235,9 @@ func replacesRefused(e *callError) bool {
 }
 
 func (m *machine) read(ctx context.Context) error {
+	if err := m.step(ctx, "read order"); err != nil {
+		return err
+	}
 	o, wait, err := m.issuer.ca.Order(ctx, m.account, m.book.now.Order)
 	if isGone(err) {
 		m.truth.gone = "the CA does not know it any more: " + err.Error()
@@ -246,6 +255,9 @@ func (m *machine) readAll(ctx context.Context, urls []string) error {
 	m.asked = 0
 	valid := true
 	for _, url := range urls {
+		if err := m.step(ctx, "read authorization"); err != nil {
+			return err
+		}
 		z, wait, err := m.issuer.ca.Authorization(ctx, m.account, url)
 		if isGone(err) {
 			m.truth.gone = "the CA does not know its authorization any more: " + err.Error()
@@ -269,7 +281,9 @@ func (m *machine) choose(ctx context.Context, urls []string) error {
 	j := m.book.now.clone()
 	for _, url := range urls {
 		z := m.truth.authorizations[url]
-		m.step("choose " + m.issuer.opts.Challenge + " " + z.IdentifierValue())
+		if err := m.step(ctx, "choose "+m.issuer.opts.Challenge+" "+z.IdentifierValue()); err != nil {
+			return err
+		}
 		c, err := m.solver.choose(ctx, z, m.issuer.opts.Challenge)
 		if err != nil {
 			return err
@@ -283,7 +297,9 @@ func (m *machine) present(ctx context.Context, urls []string) error {
 	j := m.book.now.clone()
 	for _, url := range urls {
 		i, _ := j.challenge(url)
-		m.step("present " + j.Challenges[i].label())
+		if err := m.step(ctx, "present "+j.Challenges[i].label()); err != nil {
+			return err
+		}
 		if err := m.solver.present(ctx, j.Challenges[i], time.Now()); err != nil {
 			return err
 		}
@@ -304,7 +320,9 @@ func (m *machine) tell(ctx context.Context, urls []string) error {
 		j.Challenges[i].State = told
 	}
 	if changed {
-		m.step("wait until " + m.issuer.opts.Challenge + " can be seen")
+		if err := m.step(ctx, "wait until "+m.issuer.opts.Challenge+" can be seen"); err != nil {
+			return err
+		}
 		if err := m.wait(ctx, all); err != nil {
 			return err
 		}
@@ -313,7 +331,9 @@ func (m *machine) tell(ctx context.Context, urls []string) error {
 		}
 	}
 	for _, c := range all {
-		m.step("tell the CA of " + c.label())
+		if err := m.step(ctx, "tell the CA of "+c.label()); err != nil {
+			return err
+		}
 		m.truth.tellAgain[c.Authorization] = time.Now().Add(m.issuer.timing.tellAgain)
 		if err := m.issuer.ca.Tell(ctx, m.account, c.URL); err != nil {
 			m.truth.tellAgain[c.Authorization] = time.Now().Add(m.issuer.timing.tellInherited)
@@ -346,7 +366,9 @@ func (m *machine) look(ctx context.Context) error {
 		return fmt.Errorf("the CA has not come to an end with it for %s (its order is %s); it is kept and looked at again",
 			t.pollWhole, m.truth.order.Status)
 	}
-	m.step("wait for the CA")
+	if err := m.step(ctx, "wait for the CA"); err != nil {
+		return err
+	}
 	d := max(m.poll, min(m.asked, time.Minute))
 	m.poll = min(m.poll*2, t.pollMost)
 	return sleep(ctx, d)
@@ -370,7 +392,9 @@ func (m *machine) finalize(ctx context.Context) error {
 			return err
 		}
 	}
-	m.step("finalize")
+	if err := m.step(ctx, "finalize"); err != nil {
+		return err
+	}
 	err = m.issuer.ca.Finalize(ctx, m.account, m.truth.order.Finalize, csr)
 	if err != nil {
 		return err
@@ -383,7 +407,9 @@ func (m *machine) finalize(ctx context.Context) error {
 // download takes the chain if it is one that may be served.
 func (m *machine) download(ctx context.Context) error {
 	j := m.book.now.clone()
-	m.step("download")
+	if err := m.step(ctx, "download"); err != nil {
+		return err
+	}
 	chains, err := m.issuer.ca.Chains(ctx, m.account, m.truth.order.Certificate)
 	if isGone(err) {
 		return m.fail(ctx, err)
@@ -454,7 +480,9 @@ func (m *machine) sweep(ctx context.Context, j journal) error {
 	var failed []error
 	var left []challenge
 	for _, c := range j.Leftovers {
-		m.step("clean up " + c.label())
+		if err := m.step(ctx, "clean up "+c.label()); err != nil {
+			return err
+		}
 		if err := m.cleanUp(ctx, c); err != nil {
 			failed, left = append(failed, err), append(left, c)
 		}
@@ -477,10 +505,15 @@ func (m *machine) cleanUp(ctx context.Context, c challenge) error {
 	return m.solver.cleanUp(ctx, c)
 }
 
-func (m *machine) step(s string) {
+// step tells of a step that is about to begin; it must not if this is an error.
+func (m *machine) step(ctx context.Context, s string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
 	if m.req.Step != nil {
 		m.req.Step(s)
 	}
+	return nil
 }
 
 func listOf(profiles map[string]string) string {

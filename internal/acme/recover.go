@@ -35,7 +35,9 @@ func (m *machine) recover(ctx context.Context, err error) error {
 // order was another account's.
 func (m *machine) settle(ctx context.Context) error {
 	m.resettle = true
-	m.step("account")
+	if err := m.step(ctx, "account"); err != nil {
+		return err
+	}
 	found, err := m.issuer.accounts.settle(ctx, m.account.Location)
 	if err != nil {
 		return err

@@ -35,6 +35,8 @@ type world struct {
 	proxy  *faultca.Proxy
 	dns    *challtest
 	mem    *store.Mem
+
+	responderStore *movable
 }
 
 func newWorld(t *testing.T, o rig.PebbleOptions) *world {
@@ -53,7 +55,8 @@ func newWorld(t *testing.T, o rig.PebbleOptions) *world {
 
 // respond runs a replica's Responder behind both listeners.
 func (w *world) respond(plain, secure net.Listener) {
-	r := NewResponder(w.mem.Replica("responder"), slog.New(slog.DiscardHandler))
+	w.responderStore = &movable{Store: w.mem.Replica("responder")}
+	r := NewResponder(w.responderStore, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.Run(ctx) })
@@ -71,6 +74,31 @@ func (w *world) respond(plain, secure net.Listener) {
 		_ = tlsServer.Close()
 		running.Wait()
 	})
+}
+
+// movable lets a responder be handed from store to store; its watch stays with
+// the first, so the others are answered by look-ups.
+type movable struct {
+	store.Store
+
+	mu  sync.Mutex
+	now store.Store
+}
+
+func (m *movable) set(st store.Store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = st
+}
+
+func (m *movable) Get(ctx context.Context, key string) (store.Entry, error) {
+	m.mu.Lock()
+	st := m.now
+	m.mu.Unlock()
+	if st == nil {
+		st = m.Store
+	}
+	return st.Get(ctx, key)
 }
 
 // options are those of an issuer of this world on one replica.

@@ -107,6 +107,7 @@ type Proxy struct {
 	ordered   map[string]int    // names: accepted newOrders
 	finalized map[string]int    // names: accepted finalizes
 	accepted  map[Step]int
+	keys      map[string]bool // of accounts
 }
 
 // New listens on loopback in front of the CA whose directory is at directory
@@ -129,7 +130,7 @@ func New(directory string, roots *x509.CertPool) (*Proxy, error) {
 		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true},
 			Timeout: 30 * time.Second},
 		forwarded: map[Step]int{}, accepted: map[Step]int{}, names: map[string]string{},
-		ordered: map[string]int{}, finalized: map[string]int{},
+		ordered: map[string]int{}, finalized: map[string]int{}, keys: map[string]bool{},
 	}
 	p.roots.AppendCertsFromPEM(certPEM)
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
@@ -200,6 +201,9 @@ func (p *Proxy) Orders(names ...string) int {
 func (p *Proxy) Certificates(names ...string) int {
 	return p.count(func() int { return p.finalized[nameSet(names)] })
 }
+
+// AccountKeys is how many different keys accounts were made with.
+func (p *Proxy) AccountKeys() int { return p.count(func() int { return len(p.keys) }) }
 
 func (p *Proxy) count(read func() int) int {
 	p.mu.Lock()
@@ -312,6 +316,8 @@ func (p *Proxy) note(req *http.Request, step Step, body []byte, resp *http.Respo
 	}
 	p.accepted[step]++
 	switch step {
+	case NewAccount:
+		p.keys[signedBy(body)] = true
 	case NewOrder:
 		names := orderedNames(body)
 		p.ordered[names]++
@@ -323,22 +329,33 @@ func (p *Proxy) note(req *http.Request, step Step, body []byte, resp *http.Respo
 
 // orderedNames reads the names of a newOrder's JWS.
 func orderedNames(body []byte) string {
-	var jws struct{ Payload string }
 	var order struct {
 		Identifiers []struct{ Value string }
 	}
-	if json.Unmarshal(body, &jws) != nil {
-		return ""
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(jws.Payload)
-	if err != nil || json.Unmarshal(payload, &order) != nil {
-		return ""
-	}
+	part(body, "payload", &order)
 	var names []string
 	for _, id := range order.Identifiers {
 		names = append(names, id.Value)
 	}
 	return nameSet(names)
+}
+
+// signedBy reads the public key of a newAccount's JWS.
+func signedBy(body []byte) string {
+	var header struct{ JWK json.RawMessage }
+	part(body, "protected", &header)
+	return string(header.JWK)
+}
+
+// part decodes one part of a JWS; what cannot be read stays empty.
+func part(body []byte, name string, into any) {
+	var jws map[string]string
+	if json.Unmarshal(body, &jws) != nil {
+		return
+	}
+	if raw, err := base64.RawURLEncoding.DecodeString(jws[name]); err == nil {
+		_ = json.Unmarshal(raw, into)
+	}
 }
 
 func nameSet(names []string) string {
