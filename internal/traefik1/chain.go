@@ -21,13 +21,16 @@ func (f *frontend) chain() {
 
 func (f *frontend) whiteList() {
 	at := f.field("whitelistSourceRange")
+	fields := []config.Field{{}}
 	ranges := f.list("whitelistSourceRange")
 	if w := f.section("whiteList"); w != nil {
 		at = w.node
 		ranges = append(ranges, w.list("sourceRange")...)
 		if w.boolean(false, "useXForwardedFor") {
-			w.refuse(w.node, "whiteList.useXForwardedFor",
-				"list the proxies in front as forwardedHeaders.trustedIPs of the entry point and leave it out")
+			// 1.x let a request in if any address in the header fitted, and the
+			// client itself could write one.
+			fields = append(fields, section("ipStrategy", value("depth", int64(1))))
+			w.warn(w.node.Origin, "whiteList.useXForwardedFor judges by the last address of X-Forwarded-For, which the proxy in front wrote", "")
 		}
 		w.done()
 	}
@@ -38,7 +41,8 @@ func (f *frontend) whiteList() {
 		f.object.fail(at.Origin, "whiteList has no source range", "10.0.0.0/8,192.0.2.1")
 		return
 	}
-	f.middleware("ipAllowList", at, texts("sourceRange", ranges))
+	fields[0] = texts("sourceRange", ranges)
+	f.middleware("ipAllowList", at, fields...)
 }
 
 // refuse reports a protection that does not exist here.
