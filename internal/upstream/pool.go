@@ -1,0 +1,237 @@
+package upstream
+
+import (
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/middleware"
+)
+
+// pool is a running service as one snapshot sees it.
+type pool struct {
+	name      string
+	servers   []*server
+	state     *serviceState
+	transport *transport
+	balancer  balancer
+	sticky    *sticky
+	health    *config.HealthCheck
+	retry     int
+	maxConn   int64
+	passHost  bool
+	keepHost  *httputil.ReverseProxy // servers see the client's host
+	ownHost   *httputil.ReverseProxy // servers see their own
+	buffers   *buffers
+	logger    *slog.Logger
+}
+
+// server is one origin as one snapshot sees it.
+type server struct {
+	name   string
+	url    *url.URL // as declared, canonical
+	text   string   // url as text
+	scheme string   // on the wire: http or https
+	weight int
+	via    http.RoundTripper
+	state  *serverState
+}
+
+// identity is what the server's state is kept under: a name keeps its state
+// only while it means the same address.
+func (s *server) identity() string { return s.name + "\x00" + s.text }
+
+// init completes a pool whose servers are known.
+func (p *pool) init(lb *config.LoadBalancer) {
+	members := make([]string, len(p.servers))
+	p.balancer.weights = make([]int, len(p.servers))
+	for i, s := range p.servers {
+		p.balancer.weights[i] = s.weight
+		members[i] = s.name
+		if s.name == "" {
+			members[i] = s.text
+		}
+	}
+	p.balancer.position = &p.state.position
+	p.balancer.version = p.state.health.Load
+	p.balancer.up = func(i int) bool { return p.servers[i].state.up() }
+	p.sticky = newSticky(lb.Sticky, p.name, members)
+	p.passHost = lb.PassHostHeader == nil || *lb.PassHostHeader
+	p.keepHost = p.engine(lb, true)
+	p.ownHost = p.engine(lb, false)
+}
+
+func (p *pool) engine(lb *config.LoadBalancer, keepHost bool) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(r, keepHost) },
+		Transport:     p,
+		FlushInterval: lb.ResponseForwarding,
+		BufferPool:    p.buffers,
+		ErrorHandler:  p.fail,
+		ErrorLog:      log.New(cutLog{p}, "", 0),
+	}
+}
+
+// set by the entry point, or by a middleware, and passed on as they are.
+var forwarded = [...]string{
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
+	"X-Forwarded-Server", "X-Forwarded-Prefix", "X-Real-Ip",
+}
+
+// rewrite prepares the request to a server; the server itself is picked later,
+// in RoundTrip.
+func rewrite(r *httputil.ProxyRequest, keepHost bool) {
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // the engine drops what it cannot parse; servers may
+	for _, name := range forwarded {
+		if values, ok := r.In.Header[name]; ok {
+			r.Out.Header[name] = values
+		}
+	}
+	if !keepHost {
+		r.Out.Host = ""
+	}
+	// A tunnel made by an h2c upgrade would carry requests past all rules.
+	if strings.EqualFold(r.Out.Header.Get("Upgrade"), "h2c") {
+		r.Out.Header.Del("Upgrade")
+		r.Out.Header.Del("Connection")
+	}
+	r.Out.Header.Del("Http2-Settings")
+}
+
+func (p *pool) handler(passHostHeader *bool) http.Handler {
+	keep := p.passHost
+	if passHostHeader != nil {
+		keep = *passHostHeader
+	}
+	engine := p.ownHost
+	if keep {
+		engine = p.keepHost
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		middleware.RecordFrom(r.Context()).Service = p.name
+		n := p.state.inFlight.Add(1)
+		defer p.state.inFlight.Add(-1)
+		if p.maxConn > 0 && n > p.maxConn {
+			Refuse(w, http.StatusTooManyRequests, TooMany)
+			return
+		}
+		engine.ServeHTTP(w, r)
+	})
+}
+
+// RoundTrip sends a request to the next server, and to further ones where that
+// is safe. It is called by the engine, which gives it a request of its own.
+func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	rec := middleware.RecordFrom(req.Context())
+	start := time.Now()
+	var room [4]int
+	tried := room[:0]
+	var failed error
+	for {
+		i, isNew := p.choose(req, tried)
+		if i < 0 {
+			if failed == nil {
+				failed = errNoServer
+			}
+			return nil, failed
+		}
+		s := p.servers[i]
+		rec.Server, rec.Retries = s.text, len(tried)
+		body := trackBody(req)
+		res, err := s.roundTrip(req)
+		rec.Upstream = time.Since(start)
+		if err == nil {
+			if isNew {
+				p.sticky.pin(res.Header, i)
+			}
+			return res, nil
+		}
+		tried = append(tried, i)
+		failed = &askError{server: s, tries: len(tried), client: body.failure(), err: err}
+		if len(tried) > p.retry {
+			return nil, failed
+		}
+		if req = again(req, body, err); req == nil {
+			return nil, failed
+		}
+	}
+}
+
+// choose picks a server that was not tried; isNew asks for a cookie.
+func (p *pool) choose(req *http.Request, tried []int) (i int, isNew bool) {
+	if p.sticky == nil {
+		return p.balancer.next(tried), false
+	}
+	i, ok := p.sticky.pinned(req)
+	if ok && p.servers[i].weight > 0 && p.servers[i].state.up() && !slices.Contains(tried, i) {
+		return i, false
+	}
+	i = p.balancer.next(tried)
+	return i, i >= 0
+}
+
+// roundTrip asks this server. The request counts as in flight until the
+// answer's body is closed.
+func (s *server) roundTrip(req *http.Request) (*http.Response, error) {
+	req.URL.Scheme, req.URL.Host = s.scheme, s.url.Host
+	s.state.inFlight.Add(1)
+	res, err := s.via.RoundTrip(req)
+	if err != nil {
+		s.state.inFlight.Add(-1)
+		return nil, err
+	}
+	counted := &countedBody{ReadCloser: res.Body, state: s.state}
+	res.Body = counted
+	if rw, ok := counted.ReadCloser.(io.ReadWriteCloser); ok && res.StatusCode == http.StatusSwitchingProtocols {
+		res.Body = struct {
+			io.Writer
+			*countedBody
+		}{rw, counted}
+	}
+	return res, nil
+}
+
+type countedBody struct {
+	io.ReadCloser
+	state *serverState
+	once  sync.Once
+}
+
+func (b *countedBody) Close() error {
+	b.once.Do(func() { b.state.inFlight.Add(-1) })
+	return b.ReadCloser.Close()
+}
+
+// buffers pools what bodies are copied through.
+type buffers struct{ free sync.Pool }
+
+const bufferSize = 32 << 10
+
+// Get and Put are the engine's interface; buffers travel as arrays, which
+// cost no allocation to keep.
+func (b *buffers) Get() []byte {
+	if a, ok := b.free.Get().(*[bufferSize]byte); ok {
+		return a[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put takes back what Get gave.
+func (b *buffers) Put(p []byte) { b.free.Put((*[bufferSize]byte)(p)) }
+
+// cutLog receives what the engine says about answers that broke off under way.
+type cutLog struct{ p *pool }
+
+func (c cutLog) Write(line []byte) (int, error) {
+	text := strings.TrimPrefix(strings.TrimSpace(string(line)), "httputil: ")
+	c.p.logger.Warn("answer cut short", "service", c.p.name, "error", text)
+	return len(line), nil
+}
