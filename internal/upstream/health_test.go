@@ -61,11 +61,11 @@ func TestProbeLoop(t *testing.T) {
 		if n := state.service.health.Load(); n != 2 {
 			t.Error(n, "changes")
 		}
+		cancel()
+		<-done
 		if asked[0] != 0 || asked[1] != 10*time.Second || asked[4] != 40*time.Second {
 			t.Error(asked)
 		}
-		cancel()
-		<-done
 	})
 }
 
