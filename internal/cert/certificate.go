@@ -28,14 +28,11 @@ type Certificate struct {
 	// TLS has its Leaf parsed.
 	TLS *tls.Certificate
 
-	bundle Bundle
+	serial string // of the leaf, hexadecimal
 }
 
 // Leaf is the certificate itself.
 func (c *Certificate) Leaf() *x509.Certificate { return c.TLS.Leaf }
-
-// Bundle gives chain and key as they are stored.
-func (c *Certificate) Bundle() Bundle { return c.bundle }
 
 func (c *Certificate) lifetime() time.Duration {
 	return c.Leaf().NotAfter.Sub(c.Leaf().NotBefore)
@@ -81,7 +78,7 @@ func Check(b Bundle, names []string) (*Certificate, error) {
 		return nil, fmt.Errorf("certificate %s ends (%s) before it begins (%s)", serial(pair.Leaf),
 			pair.Leaf.NotAfter.UTC().Format(time.RFC3339), pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
-	return &Certificate{ID: ID(names), Names: names, TLS: &pair, bundle: b}, nil
+	return &Certificate{ID: ID(names), Names: names, TLS: &pair, serial: serial(pair.Leaf)}, nil
 }
 
 // checkPEM refuses what is not a plain run of certificates: X509KeyPair skips

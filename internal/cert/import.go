@@ -19,7 +19,7 @@ func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (chan
 		return false, err
 	}
 	c.Issuer, c.Obtained = issuerID, c.Leaf().NotBefore
-	value, err := c.encode(0)
+	value, err := c.encode(b, 0)
 	if err != nil {
 		return false, fmt.Errorf("encode certificate %s: %w", c.ID, err)
 	}

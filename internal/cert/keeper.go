@@ -16,7 +16,8 @@ import (
 
 const (
 	defaultParallel = 8
-	// planGap keeps a burst of changes from becoming a burst of plans.
+	// planGap keeps a burst of changes from becoming a burst of plans; a long
+	// plan is followed by a longer gap.
 	planGap = 20 * time.Millisecond
 	// planEvery bounds a sleep: after a suspended machine or a stepped clock
 	// the plan is right again within this time.
@@ -157,11 +158,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-k.changed:
 		}
+		began := time.Now()
 		k.index.Refresh()
 		timer.Reset(k.reconcile(ctx))
 		select {
 		case <-ctx.Done():
-		case <-time.After(planGap):
+		case <-time.After(max(planGap, 4*time.Since(began))):
 		}
 	}
 }

@@ -30,7 +30,7 @@ func ID(names []string) string {
 }
 
 // readable picks the shortest name of the sorted set and writes it so that
-// every store and file system takes it as one key segment.
+// every store, file system and Kubernetes takes it as one segment.
 func readable(set []string) string {
 	if len(set) == 0 {
 		return "none"
@@ -45,15 +45,10 @@ func readable(set []string) string {
 		switch {
 		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '.', r == '-':
 			return r
-		case r == '*':
-			return '_'
 		}
 		return '-'
-	}, strings.ToLower(main))
-	main = strings.TrimLeft(main, ".-")
-	if len(main) > 60 {
-		main = main[:60]
-	}
+	}, strings.Replace(strings.ToLower(main), "*", "wildcard", 1))
+	main = strings.Trim(main[:min(len(main), 60)], ".-")
 	if main == "" {
 		return "name"
 	}

@@ -199,7 +199,7 @@ func (k *Keeper) unasked() map[key]*Certificate {
 		if c == nil {
 			continue
 		}
-		if r := k.renewals[w.key]; r.serial != serial(c.Leaf()) || now.Sub(r.asked) >= askEvery {
+		if r := k.renewals[w.key]; r.serial != c.serial || now.Sub(r.asked) >= askEvery {
 			out[w.key] = c
 		}
 	}
@@ -209,7 +209,7 @@ func (k *Keeper) unasked() map[key]*Certificate {
 func (k *Keeper) askRenewal(ctx context.Context, kk key, c *Certificate) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	r := renewal{serial: serial(c.Leaf()), asked: time.Now().Add(-rand.N(askEvery / 6))}
+	r := renewal{serial: c.serial, asked: time.Now().Add(-rand.N(askEvery / 6))}
 	err := guard(func() error {
 		r.at = k.issuers[kk.issuer].RenewAt(ctx, c.Leaf().Raw)
 		return nil

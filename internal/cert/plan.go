@@ -124,7 +124,7 @@ func renewTime(c *Certificate, r renewal) time.Time {
 	}
 	latest := leaf.NotAfter.Add(-life / 10)
 	switch {
-	case r.serial != serial(leaf):
+	case r.serial != c.serial:
 		at = at.Add(life / 24) // the issuer was not asked yet: give it the time to answer
 	case !r.at.IsZero():
 		at = r.at

@@ -51,17 +51,18 @@ type record struct {
 	Key      string    `json:"key"`
 }
 
-// encode gives the value to store.
-func (c *Certificate) encode(epoch uint64) ([]byte, error) {
+// encode gives the value to store for c, which was checked from b: the text is
+// not kept in memory.
+func (c *Certificate) encode(b Bundle, epoch uint64) ([]byte, error) {
 	return json.MarshalIndent(record{
 		Version:  recordVersion,
 		Names:    c.Names,
-		Serial:   serial(c.Leaf()),
+		Serial:   c.serial,
 		NotAfter: c.Leaf().NotAfter.UTC(),
 		Obtained: c.Obtained.UTC(),
 		Epoch:    epoch,
-		Chain:    string(c.bundle.Chain),
-		Key:      string(c.bundle.Key),
+		Chain:    string(b.Chain),
+		Key:      string(b.Key),
 	}, "", " ")
 }
 

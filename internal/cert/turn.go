@@ -150,7 +150,7 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	k.mu.Unlock()
 	if do, _ := decide(time.Now(), now.cert, attempt{}, r); do == rest {
 		if now.journal {
-			k.done(lease.Context(), t, k.request(lease, t, now))
+			k.done(lease.Context(), t, k.request(lease, t, now), now.cert)
 		}
 		return
 	}
@@ -246,15 +246,15 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 	work, cancel := context.WithTimeout(lease.Context(), turnLimit)
 	defer cancel()
 	req := k.request(lease, t, now)
-	fresh, err := k.obtain(work, t.key, req)
+	b, fresh, err := k.obtain(work, t.key, req)
 	if err == nil && now.cert != nil && bytes.Equal(fresh.Leaf().Raw, now.cert.Leaf().Raw) {
 		// The journal was that of the certificate in service: its holder died
 		// before Done. The order that is due begins now.
 		if err = k.issuers[t.key.issuer].Done(work, req); err == nil {
-			fresh, err = k.obtain(work, t.key, req)
+			b, fresh, err = k.obtain(work, t.key, req)
 		}
 		if err == nil && bytes.Equal(fresh.Leaf().Raw, now.cert.Leaf().Raw) {
-			err = fmt.Errorf("issuer %s gave certificate %s again, which is to be renewed", t.key.issuer, serial(fresh.Leaf()))
+			err = fmt.Errorf("issuer %s gave certificate %s again, which is to be renewed", t.key.issuer, fresh.serial)
 		}
 	}
 	if err != nil {
@@ -265,7 +265,7 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 		return
 	}
 	k.say(t, "store certificate")
-	if err := k.save(lease, t.key, now, fresh); err != nil {
+	if err := k.save(lease, t.key, now, b, fresh); err != nil {
 		if errors.Is(err, store.ErrTooLarge) {
 			k.failed(ctx, lease, t, now, err)
 		} else {
@@ -274,8 +274,8 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 		return
 	}
 	k.log.Info("certificate obtained", "names", t.names, "issuer", t.key.issuer,
-		"serial", serial(fresh.Leaf()), "notAfter", fresh.Leaf().NotAfter)
-	k.done(lease.Context(), t, req)
+		"serial", fresh.serial, "notAfter", fresh.Leaf().NotAfter)
+	k.done(lease.Context(), t, req, fresh)
 	if now.attemptRevision != "" {
 		// Left behind it does no harm: it is older than the certificate.
 		_ = lease.Delete(lease.Context(), t.key.under(attemptsPrefix), now.attemptRevision)
@@ -283,10 +283,9 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 }
 
 // obtain asks the issuer and checks what it gave before anybody sees it.
-func (k *Keeper) obtain(ctx context.Context, kk key, req Request) (fresh *Certificate, err error) {
-	err = guard(func() error {
-		b, err := k.issuers[kk.issuer].Obtain(ctx, req)
-		if err != nil {
+func (k *Keeper) obtain(ctx context.Context, kk key, req Request) (b Bundle, fresh *Certificate, err error) {
+	err = guard(func() (err error) {
+		if b, err = k.issuers[kk.issuer].Obtain(ctx, req); err != nil {
 			return err
 		}
 		if fresh, err = Check(b, req.Names); err != nil {
@@ -294,19 +293,19 @@ func (k *Keeper) obtain(ctx context.Context, kk key, req Request) (fresh *Certif
 		}
 		if now := time.Now(); !fresh.Leaf().NotAfter.After(now) {
 			return fmt.Errorf("check what issuer %s gave: certificate %s ended %s, it is %s here", kk.issuer,
-				serial(fresh.Leaf()), fresh.Leaf().NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+				fresh.serial, fresh.Leaf().NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
 		fresh.Issuer, fresh.Obtained = kk.issuer, time.Now()
 		return nil
 	})
-	return fresh, err
+	return b, fresh, err
 }
 
 // save stores a certificate that was paid for with an order: it tries for as
 // long as it has the lease, and never over a better one.
-func (k *Keeper) save(lease store.Lease, kk key, now current, fresh *Certificate) error {
+func (k *Keeper) save(lease store.Lease, kk key, now current, b Bundle, fresh *Certificate) error {
 	ctx, name := lease.Context(), kk.under(certificatesPrefix)
-	value, err := fresh.encode(lease.Epoch())
+	value, err := fresh.encode(b, lease.Epoch())
 	if err != nil {
 		return fmt.Errorf("encode certificate %s: %w", kk.id, err)
 	}
@@ -340,12 +339,12 @@ func (k *Keeper) save(lease store.Lease, kk key, now current, fresh *Certificate
 	}
 }
 
-// done lets the issuer drop its journal; if that fails, the plan finds the
-// journal and comes back.
-func (k *Keeper) done(ctx context.Context, t *turn, req Request) {
+// done lets the issuer drop its journal, as c is safe; if that fails, the plan
+// finds the journal and comes back, after a pause as long as it has been so.
+func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate) {
 	err := guard(func() error { return k.issuers[t.key.issuer].Done(ctx, req) })
 	if err != nil && ctx.Err() == nil {
-		next := time.Now().Add(journalGrace)
+		next := time.Now().Add(max(journalGrace, min(time.Since(c.Obtained), time.Hour)))
 		k.pause(t.key, next)
 		k.log.Warn("order journal stays", "names", req.Names, "issuer", t.key.issuer, "err", err, "next", next)
 	}
