@@ -111,8 +111,12 @@ func (m *merger) router(name string, r Router, provider string) {
 }
 
 // among suggests a name; with nothing near it says nothing, since the list of
-// all names may be endless.
+// all names may be endless. With very many names it does not look: thousands
+// of broken references must not hold up a merge.
 func among[V any](name string, in map[string]V) string {
+	if len(in) > 500 {
+		return ""
+	}
 	if near := nearest(name, slices.Sorted(maps.Keys(in))); near != "" {
 		return "did you mean " + near + "?"
 	}

@@ -154,20 +154,19 @@ func distance(a, b string, limit int) int {
 	return min(prev[len(b)], limit)
 }
 
-// suggest is the Allowed text for an unknown name.
+// suggest is the Allowed text for an unknown name: the nearest known one, and
+// the others if they are few.
 func suggest(name string, known []string) string {
-	var b strings.Builder
-	if near := nearest(name, known); near != "" {
-		b.WriteString("did you mean " + near + "? ")
-	}
+	near := nearest(name, known)
 	const most = 16
-	shown := known
-	if len(shown) > most {
-		shown = shown[:most]
+	all := "known: " + strings.Join(known[:min(len(known), most)], ", ")
+	switch {
+	case near == "" && len(known) > most:
+		return all + ", ..."
+	case near == "":
+		return all
+	case len(known) > most:
+		return "did you mean " + near + "?"
 	}
-	b.WriteString("known: " + strings.Join(shown, ", "))
-	if len(known) > most {
-		b.WriteString(", ...")
-	}
-	return b.String()
+	return "did you mean " + near + "? " + all
 }

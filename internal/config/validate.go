@@ -77,6 +77,9 @@ func (s *Static) entryPointNamed(key, name string) (Problem, bool) {
 		return Problem{}, true
 	}
 	known := slices.Sorted(maps.Keys(s.EntryPoints))
+	if name == "" {
+		return s.bad(key, "names no entry point", "one of: "+strings.Join(known, ", ")), false
+	}
 	return s.badf(key, suggest(name, known), "no such entry point: %q", name), false
 }
 
