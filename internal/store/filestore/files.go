@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 // own is the folder of the store's own files.
 const own = ".store"
 
-func (s *Store) temp() string     { return filepath.Join(s.dir, own, "new") }
 func (s *Store) sessions() string { return filepath.Join(s.dir, own, "sessions") }
 
 // path is the file of a key. A segment is its name, but for "%" and a dot at
@@ -36,10 +34,9 @@ func keyOf(path string) (string, bool) {
 	return key, err == nil && store.CheckKey(key) == nil
 }
 
-// revision names a state: when it was written, and what was.
-func revision(stamp time.Time, value []byte) store.Revision {
-	sum := sha256.Sum256(value)
-	return store.Revision(fmt.Sprintf("%x-%x", stamp.UnixNano(), sum[:8]))
+// revision names a state: when it was written, and how much.
+func revision(stamp time.Time, size int) store.Revision {
+	return store.Revision(fmt.Sprintf("%x-%x", stamp.UnixNano(), size))
 }
 
 // absent says whether err means that there is no such file: also when what
@@ -73,7 +70,19 @@ func (s *Store) read(key string) (store.Entry, error) {
 	if err != nil {
 		return store.Entry{}, fmt.Errorf("get %s: %w", key, err)
 	}
-	return store.Entry{Key: key, Value: value, Revision: revision(info.ModTime(), value)}, nil
+	return store.Entry{Key: key, Value: value, Revision: revision(info.ModTime(), len(value))}, nil
+}
+
+// stat is the revision of key; zero if there is none.
+func (s *Store) stat(key string) (store.Revision, error) {
+	info, err := os.Stat(s.path(key))
+	if absent(err) || (err == nil && info.IsDir()) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return revision(info.ModTime(), int(info.Size())), nil
 }
 
 // stampOf is the time of a key's file; zero if there is none.
@@ -88,70 +97,83 @@ func (s *Store) stampOf(key string) (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// write puts a whole new file in the place of key's. The caller has the guard.
-func (s *Store) write(key string, value []byte, stamp time.Time) error {
-	path := s.path(key)
-	if err := s.makeParents(filepath.Dir(path)); err != nil {
-		return err
-	}
-	return s.replace(path, value, stamp)
-}
+const (
+	newPrefix = "new-"      // of files not in their place yet
+	leftOver  = time.Minute // after that nobody is still writing them
+)
 
-// replace puts a whole new file at path. The caller has the guard, so that
-// there is never more than one new file, and one left by who died is
-// overwritten.
-func (s *Store) replace(path string, value []byte, stamp time.Time) error {
-	if err := writeTemp(s.temp(), value, stamp); err != nil {
-		return err
-	}
-	if err := os.Rename(s.temp(), path); err != nil {
-		return errors.Join(err, os.Remove(s.temp()))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func writeTemp(path string, value []byte, stamp time.Time) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// stage writes a new file, to be put in its place with the guard in hand.
+func (s *Store) stage(value []byte, sync bool) (path string, err error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, own), newPrefix)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(value); err != nil {
-		return err
+	_, err = f.Write(value)
+	if err == nil && sync {
+		err = f.Sync()
 	}
-	if err := os.Chtimes(path, stamp, stamp); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
 	}
-	return f.Sync()
+	return f.Name(), nil
 }
 
-// makeParents makes dir and what is missing above it, synced.
-func (s *Store) makeParents(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err == nil {
-		return syncDir(filepath.Dir(dir))
-	} else if errors.Is(err, fs.ErrExist) {
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) || dir == s.dir {
-		return err
+// removeLeftovers removes what those left who died while writing.
+func (s *Store) removeLeftovers() {
+	paths, _ := filepath.Glob(filepath.Join(s.dir, own, newPrefix+"*")) // the pattern is ours
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > leftOver {
+			_ = os.Remove(path) // else the next one to open does
+		}
 	}
-	if err := s.makeParents(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	return s.makeParents(dir)
 }
 
-// remove removes key's file and the folders it leaves empty. The caller has
-// the guard.
-func (s *Store) remove(key string) error {
-	path := s.path(key)
-	if err := os.Remove(path); err != nil {
-		return err
+// place puts a staged file at path, with the folders it needs; made is the
+// highest of those it made, or empty. The caller has the guard.
+func (s *Store) place(temp, path string, stamp time.Time) (made string, err error) {
+	if err := os.Chtimes(temp, stamp, stamp); err != nil {
+		return "", err
 	}
 	dir := filepath.Dir(path)
-	for dir != s.dir && os.Remove(dir) == nil {
+	for missing := dir; missing != s.dir; missing = filepath.Dir(missing) {
+		if _, err := os.Stat(missing); err == nil {
+			break
+		}
+		made = missing
+	}
+	if made != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return made, err
+		}
+	}
+	return made, os.Rename(temp, path)
+}
+
+// syncUp syncs dir and the folders above it, up to the one that made is in.
+func (s *Store) syncUp(dir, made string) error {
+	for {
+		if err := syncDir(dir); err != nil && !absent(err) { // removed since
+			return err
+		}
+		if made == "" || dir == s.dir || dir == filepath.Dir(made) {
+			return nil
+		}
 		dir = filepath.Dir(dir)
 	}
-	return syncDir(dir)
+}
+
+// remove removes key's file and the folders it leaves empty, and says which is
+// the lowest that is left. The caller has the guard.
+func (s *Store) remove(key string) (left string, err error) {
+	path := s.path(key)
+	if err := os.Remove(path); err != nil {
+		return "", err
+	}
+	left = filepath.Dir(path)
+	for left != s.dir && os.Remove(left) == nil {
+		left = filepath.Dir(left)
+	}
+	return left, nil
 }
 
 func syncDir(dir string) error {

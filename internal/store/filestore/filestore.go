@@ -6,9 +6,9 @@
 // every change one after the other, and the sessions.
 //
 // A revision is the file's time, which every write sets to one that was never
-// used before, and a hash of its content, so that an edit by hand is a change
-// too. Writes go to a new file that is synced and renamed: a file is whole at
-// any moment, whoever dies.
+// used before, and its size; an edit by hand makes a new one too. Writes go to a
+// new file that is synced and renamed: a file is whole at any moment, whoever
+// dies.
 //
 // A process that holds leases or announces itself has a session: a file it
 // keeps an flock on for as long as it lives, and in which it counts up three
@@ -24,8 +24,9 @@
 // removed with the guard in hand, so a write is either before the removal, and
 // then the next holder reads it, or refused.
 //
-// A process stopped in the few microseconds in which it has the guard makes all
-// others wait until it goes on. They wait, they do not break anything.
+// A process stopped while it has the guard makes all others wait until it goes
+// on. So the guard is held for a few system calls only: what is slow, writing
+// and syncing, is done before and after.
 package filestore
 
 import (
@@ -33,7 +34,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -85,6 +85,7 @@ func Open(o Options) (*Store, error) {
 	if s.guard, err = openGuard(filepath.Join(s.dir, own, "guard")); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
 	}
+	s.removeLeftovers()
 	if err := s.keepsTimes(); err != nil {
 		_ = s.guard.close()
 		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
@@ -106,18 +107,19 @@ var errClosed = fmt.Errorf("%w: the store was closed", store.ErrLeaseLost)
 // keepsTimes checks that the file system keeps file times, which revisions
 // are made of.
 func (s *Store) keepsTimes() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return s.guarded(ctx, func(stamp time.Time) error {
-		if err := writeTemp(s.temp(), nil, stamp); err != nil {
-			return err
-		}
-		info, err := os.Stat(s.temp())
-		if err == nil && !info.ModTime().Equal(stamp) {
+	temp, err := s.stage(nil, false)
+	if err != nil {
+		return err
+	}
+	stamp := time.UnixMicro(1_000_000_123_456_789)
+	err = os.Chtimes(temp, stamp, stamp)
+	if err == nil {
+		var info os.FileInfo
+		if info, err = os.Stat(temp); err == nil && !info.ModTime().Equal(stamp) {
 			err = fmt.Errorf("its file system does not keep times to the microsecond (set %v, got %v)", stamp, info.ModTime())
 		}
-		return errors.Join(err, os.Remove(s.temp()))
-	})
+	}
+	return errors.Join(err, os.Remove(temp))
 }
 
 // guarded runs change with the guard in hand and a time never used before,
@@ -172,45 +174,71 @@ func (s *Store) put(ctx context.Context, key string, value []byte, have store.Re
 	if err := store.CheckWrite(key, value); err != nil {
 		return "", err
 	}
+	defer func() {
+		if err != nil {
+			rev, err = "", fmt.Errorf("put %s in %s: %w", key, s.dir, err)
+		}
+	}()
+	if err := s.check(key, have, true); err != nil {
+		return "", err // asked before anything is written: most often that is all
+	}
+	temp, err := s.stage(value, true)
+	if err != nil {
+		return "", err
+	}
+	var made string
 	err = s.guarded(ctx, func(stamp time.Time) error {
 		if err := fence(); err != nil {
 			return err
 		}
-		e, err := s.read(key)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := s.check(key, have, true); err != nil {
 			return err
 		}
-		if e.Revision != have {
-			return fmt.Errorf("%w (it is at %q, not %q)", store.ErrConflict, e.Revision, have)
-		}
-		rev = revision(stamp, value)
-		return s.write(key, value, stamp)
+		rev = revision(stamp, len(value))
+		made, err = s.place(temp, s.path(key), stamp)
+		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("put %s in %s: %w", key, s.dir, err)
+		_ = os.Remove(temp)
+		return "", err
 	}
-	return rev, nil
+	return rev, s.syncUp(filepath.Dir(s.path(key)), made)
 }
 
 func (s *Store) delete(ctx context.Context, key string, have store.Revision, fence func() error) error {
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
+	var left string
 	err := s.guarded(ctx, func(time.Time) error {
-		if err := fence(); err != nil {
-			return err
+		err := fence()
+		if err == nil {
+			err = s.check(key, have, false)
 		}
-		e, err := s.read(key)
-		if err != nil {
-			return err
+		if err == nil {
+			left, err = s.remove(key)
 		}
-		if e.Revision != have {
-			return fmt.Errorf("%w (it is at %q, not %q)", store.ErrConflict, e.Revision, have)
-		}
-		return s.remove(key)
+		return err
 	})
+	if err == nil {
+		err = s.syncUp(left, left)
+	}
 	if err != nil {
 		return fmt.Errorf("delete %s in %s: %w", key, s.dir, err)
+	}
+	return nil
+}
+
+// check says whether key is at have; it must exist unless it is to be created.
+func (s *Store) check(key string, have store.Revision, create bool) error {
+	at, err := s.stat(key)
+	switch {
+	case err != nil:
+		return err
+	case at == "" && !create:
+		return store.ErrNotFound
+	case at != have:
+		return fmt.Errorf("%w (it is at %q, not %q)", store.ErrConflict, at, have)
 	}
 	return nil
 }
@@ -221,8 +249,6 @@ func (s *Store) removeAt(key string, stamp time.Time) error {
 	if err != nil || !at.Equal(stamp) {
 		return err
 	}
-	if err := s.remove(key); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	_, err = s.remove(key)
+	return err
 }

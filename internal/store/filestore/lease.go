@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"gatehouse/internal/store"
@@ -55,10 +56,7 @@ func (s *Store) take(ctx context.Context, name string) (*lease, error) {
 		if err != nil {
 			return err
 		}
-		if err := s.own(n, key, stamp); err != nil {
-			return err
-		}
-		if err := s.write(key, []byte(s.name), stamp); err != nil {
+		if err := s.writeOwn(n, key, []byte(s.name), stamp); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -107,6 +105,22 @@ func (s *Store) giveBack(l *lease) {
 	}
 }
 
+// writeOwn writes a key that goes with our session. It is not synced: after a
+// crash of the machine it is not wanted. The caller has the guard.
+func (s *Store) writeOwn(n *session, key string, value []byte, stamp time.Time) error {
+	if err := s.own(n, key, stamp); err != nil {
+		return err
+	}
+	temp, err := s.stage(value, false)
+	if err != nil {
+		return err
+	}
+	if _, err := s.place(temp, s.path(key), stamp); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return nil
+}
+
 // removeOwn removes a key that goes with our session.
 func (s *Store) removeOwn(ctx context.Context, n *session, key string, stamp time.Time) error {
 	return s.guarded(ctx, func(time.Time) error {
@@ -140,7 +154,7 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 					return err
 				}
 				mine = stamp
-				return errors.Join(s.own(n, key, stamp), s.write(key, value, stamp))
+				return s.writeOwn(n, key, value, stamp)
 			})
 		}
 		if err != nil && ctx.Err() == nil {

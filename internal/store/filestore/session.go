@@ -116,7 +116,13 @@ func (s *Store) writeKeys(n *session, stamp time.Time) error {
 	for key, at := range n.keys {
 		fmt.Fprintf(&text, "%d %s\n", at.UnixMicro(), key)
 	}
-	return s.replace(s.sessionFile(n.id, keysSuffix), []byte(text.String()), stamp)
+	// Not synced: what follows a crash of the machine needs no sessions.
+	temp, err := s.stage([]byte(text.String()), false)
+	if err != nil {
+		return err
+	}
+	_, err = s.place(temp, s.sessionFile(n.id, keysSuffix), stamp)
+	return err
 }
 
 // readKeys is what writeKeys wrote.
