@@ -23,6 +23,8 @@ type Env struct {
 	// EntryPoint gives an entry point's address ("host:port") and whether it
 	// speaks TLS; ok is false for an unknown name.
 	EntryPoint func(name string) (address string, tls bool, ok bool)
+
+	params *config.Node // what the parameters were decoded from, to place problems
 }
 
 // Builder decodes parameters (nil: none given) and makes the middleware. With

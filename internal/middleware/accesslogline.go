@@ -1,0 +1,186 @@
+package middleware
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// appendCommon writes the common log format with Traefik's additions:
+//
+//	ip - user [date] "METHOD path proto" status size "referer" "agent" count "router" "server" 12ms
+//
+// Whatever a client sends, the line stays one line and its fields their own.
+func appendCommon(b []byte, x *exchange) []byte {
+	ip, _ := splitAddress(x.request.RemoteAddr)
+	b = appendBare(b, ip)
+	b = append(b, " - "...)
+	b = appendBare(b, x.record.User)
+	b = append(b, " ["...)
+	b = x.record.Start.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, `] "`...)
+	b = appendEscaped(b, x.request.Method)
+	b = append(b, ' ')
+	b = appendEscaped(b, x.uri)
+	b = append(b, ' ')
+	b = appendEscaped(b, x.request.Proto)
+	b = append(b, `" `...)
+	b = strconv.AppendInt(b, int64(x.status), 10)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, x.size, 10)
+	b = appendField(b, x.referer)
+	b = appendField(b, x.agent)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, x.number, 10)
+	b = appendField(b, x.record.Router)
+	b = appendField(b, x.record.Server)
+	b = append(b, ' ')
+	b = strconv.AppendInt(b, x.took.Milliseconds(), 10)
+	return append(b, "ms\n"...)
+}
+
+// appendField writes one quoted field, "-" where there is nothing.
+func appendField(b []byte, s string) []byte {
+	b = append(b, ` "`...)
+	if s == "" {
+		b = append(b, '-')
+	}
+	b = appendEscaped(b, s)
+	return append(b, '"')
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendEscaped writes text that stands in quotes: quotes, backslashes, and
+// all that is no printable ASCII are escaped.
+func appendEscaped(b []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20 || c >= 0x7f:
+			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+// appendBare writes a field without quotes, in which blanks are escaped too.
+func appendBare(b []byte, s string) []byte {
+	if s == "" {
+		return append(b, '-')
+	}
+	for i := range len(s) {
+		if s[i] == ' ' {
+			b = append(b, `\x20`...)
+			continue
+		}
+		b = appendEscaped(b, s[i:i+1])
+	}
+	return b
+}
+
+// appendJSON writes one object with Traefik's names, durations in nanoseconds.
+func appendJSON(b []byte, x *exchange) []byte {
+	ip, port := splitAddress(x.request.RemoteAddr)
+	host, _ := splitHost(x.host)
+	scheme := "http"
+	if x.request.TLS != nil {
+		scheme = "https"
+	}
+	b = append(b, `{"ClientAddr":`...)
+	b = appendQuoted(b, x.request.RemoteAddr)
+	b = appendText(b, "ClientHost", ip)
+	b = appendText(b, "ClientPort", port)
+	b = appendText(b, "ClientUsername", orDash(x.record.User))
+	b = appendNumber(b, "DownstreamContentSize", x.size)
+	b = appendNumber(b, "DownstreamStatus", int64(x.status))
+	b = appendNumber(b, "Duration", int64(x.took))
+	b = appendNumber(b, "OriginDuration", int64(x.record.Upstream))
+	b = appendNumber(b, "RequestContentSize", max(x.request.ContentLength, 0))
+	b = appendNumber(b, "RequestCount", x.number)
+	b = appendText(b, "RequestAddr", x.host)
+	b = appendText(b, "RequestHost", host)
+	b = appendText(b, "RequestMethod", x.request.Method)
+	b = appendText(b, "RequestPath", x.uri)
+	b = appendText(b, "RequestProtocol", x.request.Proto)
+	b = appendText(b, "RequestScheme", scheme)
+	b = appendNumber(b, "RetryAttempts", int64(x.record.Retries))
+	b = appendText(b, "RouterName", x.record.Router)
+	b = appendText(b, "ServiceName", x.record.Service)
+	b = appendText(b, "ServiceURL", x.record.Server)
+	b = append(b, `,"StartUTC":"`...)
+	b = x.record.Start.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
+	b = appendText(b, "entryPointName", x.entryPoint)
+	b = appendText(b, "request_Referer", x.referer)
+	b = appendText(b, "request_User-Agent", x.agent)
+	b = append(b, `,"level":"info","msg":"","time":"`...)
+	b = x.record.Start.Add(x.took).AppendFormat(b, time.RFC3339)
+	return append(b, "\"}\n"...)
+}
+
+func appendText(b []byte, key, value string) []byte {
+	b = append(b, ',', '"')
+	b = append(b, key...)
+	b = append(b, '"', ':')
+	return appendQuoted(b, value)
+}
+
+func appendNumber(b []byte, key string, n int64) []byte {
+	b = append(b, ',', '"')
+	b = append(b, key...)
+	b = append(b, '"', ':')
+	return strconv.AppendInt(b, n, 10)
+}
+
+// appendQuoted writes a JSON string. Bytes that are no UTF-8 become U+FFFD;
+// what terminals or JavaScript might obey (DEL, C1, U+2028, U+2029) is escaped
+// like the control characters.
+func appendQuoted(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			switch {
+			case r == utf8.RuneError && size == 1:
+				b = append(b, `\ufffd`...)
+			case r < 0xa0 || r == 0x2028 || r == 0x2029:
+				b = append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+			default:
+				b = append(b, s[i:i+size]...)
+			}
+			i += size
+			continue
+		}
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20 || c == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+		i++
+	}
+	return append(b, '"')
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// splitAddress parts host and port of a connection's address.
+func splitAddress(address string) (host, port string) {
+	if i := strings.LastIndexByte(address, ':'); i >= 0 {
+		return strings.Trim(address[:i], "[]"), address[i+1:]
+	}
+	return address, ""
+}

@@ -1,0 +1,63 @@
+package middleware
+
+import (
+	"net/http"
+	"sync"
+
+	"gatehouse/internal/config"
+)
+
+// InFlightReq bounds how many requests of each client are served at a time.
+type InFlightReq struct {
+	Amount          int64            `key:"amount"`
+	SourceCriterion *SourceCriterion `key:"sourceCriterion"` // nil: the request's host
+}
+
+// Build makes the middleware.
+func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
+	criterion := p.SourceCriterion
+	if criterion == nil {
+		criterion = &SourceCriterion{RequestHost: true}
+	}
+	client, problems := criterion.sourceOf(env)
+	if p.Amount <= 0 {
+		problems = append(problems, env.problem("amount", "is missing or not positive", "1 or more"))
+	}
+	counts := &inFlight{counts: make(map[source]int64)}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := client(r)
+			if !counts.enter(s, p.Amount) {
+				w.Header().Set("Retry-After", "1")
+				http.Error(w, "429 too many requests at a time", http.StatusTooManyRequests)
+				return
+			}
+			defer counts.leave(s)
+			next.ServeHTTP(w, r)
+		})
+	}, problems
+}
+
+// inFlight counts requests under way; its memory is bounded by them.
+type inFlight struct {
+	mu     sync.Mutex
+	counts map[source]int64
+}
+
+func (f *inFlight) enter(s source, most int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counts[s] >= most {
+		return false
+	}
+	f.counts[s]++
+	return true
+}
+
+func (f *inFlight) leave(s source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counts[s]--; f.counts[s] <= 0 {
+		delete(f.counts, s)
+	}
+}

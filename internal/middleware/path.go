@@ -1,0 +1,115 @@
+package middleware
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"gatehouse/internal/config"
+)
+
+// maxPattern bounds regular expressions: they come from tenants.
+const maxPattern = 1 << 10
+
+// pathEdit gives the new escaped path of a request; ok is false where the path
+// stays. It may set headers of the request.
+type pathEdit func(r *http.Request, escaped string) (path string, ok bool)
+
+// editPath makes a middleware of an edit. Path and RawPath stay consistent. An
+// edited path that holds dot segments is refused: it would be read as another
+// path than the one that was routed.
+func editPath(edit pathEdit) Middleware {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			path, ok := edit(r, r.URL.EscapedPath())
+			if !ok {
+				next.ServeHTTP(w, r)
+				return
+			}
+			path = "/" + strings.TrimLeft(path, "/")
+			decoded, err := url.PathUnescape(path)
+			if err != nil || hasDots(decoded) {
+				http.Error(w, "400 path not allowed", http.StatusBadRequest)
+				return
+			}
+			edited, u := *r, *r.URL
+			u.Path, u.RawPath = decoded, ""
+			if u.EscapedPath() != path {
+				u.RawPath = path
+			}
+			edited.URL = &u
+			edited.RequestURI = u.RequestURI()
+			next.ServeHTTP(w, &edited)
+		})
+	}
+}
+
+// hasDots finds a segment that is "." or "..".
+func hasDots(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// escapePath brings a path as people write it to the escaped form requests
+// have. A '%' starts an escape.
+func escapePath(path string) (string, bool) {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return "", false
+	}
+	u := url.URL{Path: decoded, RawPath: path}
+	return u.EscapedPath(), true
+}
+
+// cutPath removes a decoded prefix from an escaped path. An escaped slash is
+// no slash.
+func cutPath(escaped, prefix string) (rest string, ok bool) {
+	i := 0
+	for j := range len(prefix) {
+		if i >= len(escaped) {
+			return "", false
+		}
+		c, size := escaped[i], 1
+		if c == '%' && i+2 < len(escaped) {
+			c, size = unhex(escaped[i+1])<<4|unhex(escaped[i+2]), 3
+			if c == '/' {
+				return "", false
+			}
+		}
+		if c != prefix[j] {
+			return "", false
+		}
+		i += size
+	}
+	return escaped[i:], true
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c >= 'a':
+		return c - 'a' + 10
+	case c >= 'A':
+		return c - 'A' + 10
+	}
+	return c - '0'
+}
+
+// pattern compiles a regular expression of a parameter.
+func (e Env) pattern(key string, index int, text string) (*regexp.Regexp, []config.Problem) {
+	if text == "" {
+		return nil, []config.Problem{e.problemAt(key, index, "is missing or empty", `a regular expression, such as "^/api/(.*)"`)}
+	}
+	if len(text) > maxPattern {
+		return nil, []config.Problem{e.problemAt(key, index, "regular expression too long", "at most 1024 bytes")}
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, []config.Problem{e.problemAt(key, index, err.Error(), "RE2 syntax")}
+	}
+	return re, nil
+}

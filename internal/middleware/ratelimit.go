@@ -1,0 +1,130 @@
+package middleware
+
+import (
+	"hash/maphash"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"gatehouse/internal/config"
+)
+
+// RateLimit bounds how many requests each client may make: Average in each
+// Period, and Burst at once.
+type RateLimit struct {
+	Average         int64            `key:"average"` // 0: no limit
+	Period          config.Duration  `key:"period"`
+	Burst           int64            `key:"burst"`
+	SourceCriterion *SourceCriterion `key:"sourceCriterion"`
+}
+
+// SetDefaults: per second, and no bursts.
+func (p *RateLimit) SetDefaults() {
+	p.Period = config.Duration(time.Second)
+	p.Burst = 1
+}
+
+// Build makes the middleware.
+func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
+	client, problems := p.SourceCriterion.sourceOf(env)
+	check := func(ok bool, key, allowed string) {
+		if !ok {
+			problems = append(problems, env.problem(key, "is out of range", allowed))
+		}
+	}
+	check(p.Average >= 0 && p.Average <= 1e9, "average", "0 (no limit) to 1000000000")
+	check(p.Burst >= 0 && p.Burst <= 1e6, "burst", "0 to 1000000")
+	check(p.Period > 0 && p.Period.Std() <= time.Hour, "period", "more than 0, at most 1h")
+	if hasError(problems) {
+		return nil, problems
+	}
+	if p.Average == 0 {
+		return func(next http.Handler) http.Handler { return next }, problems
+	}
+	limiter := newLimiter(max(p.Period.Std()/time.Duration(p.Average), 1), max(p.Burst, 1))
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			wait := limiter.take(client(r))
+			if wait <= 0 {
+				next.ServeHTTP(w, r)
+				return
+			}
+			seconds := int64((wait + time.Second - 1) / time.Second)
+			w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+			http.Error(w, "429 too many requests", http.StatusTooManyRequests)
+		})
+	}, problems
+}
+
+// The memory of a limiter: at most shards * shardSize clients.
+const (
+	shards    = 16
+	shardSize = 4096
+)
+
+// limiter keeps, for each client, the time its bucket will be full again: a
+// client that is not kept has a full bucket, so forgetting one whose time has
+// passed changes nothing.
+type limiter struct {
+	interval time.Duration // between requests at the average rate
+	depth    time.Duration // of the bucket
+	start    time.Time
+	seed     maphash.Seed
+	shards   [shards]struct {
+		sync.Mutex
+		full map[source]time.Duration // since start
+	}
+}
+
+func newLimiter(interval time.Duration, burst int64) *limiter {
+	l := &limiter{interval: interval, depth: interval * time.Duration(burst), start: time.Now(), seed: maphash.MakeSeed()}
+	for i := range l.shards {
+		l.shards[i].full = make(map[source]time.Duration)
+	}
+	return l
+}
+
+// take counts a request: 0 means it may pass, else how long to wait.
+func (l *limiter) take(s source) time.Duration {
+	now := time.Since(l.start)
+	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	full, known := shard.full[s]
+	next := max(full, now) + l.interval
+	if wait := next - now - l.depth; wait > 0 {
+		return wait
+	}
+	if !known {
+		if len(shard.full) >= shardSize {
+			forget(shard.full, now)
+		}
+		s.text = strings.Clone(s.text) // not the whole request head
+	}
+	shard.full[s] = next
+	return 0
+}
+
+// forget makes room: among some clients those with full buckets, or else the
+// one nearest to it.
+func forget(full map[source]time.Duration, now time.Duration) {
+	var nearest source
+	var least time.Duration = -1
+	looked, freed := 0, 0
+	for s, at := range full {
+		if at <= now {
+			delete(full, s)
+			freed++
+		} else if least < 0 || at < least {
+			nearest, least = s, at
+		}
+		if looked++; looked >= 64 {
+			break
+		}
+	}
+	if freed == 0 {
+		delete(full, nearest)
+	}
+}
