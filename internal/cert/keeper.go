@@ -21,7 +21,7 @@ const (
 	planGap = 20 * time.Millisecond
 	// planEvery bounds a sleep: after a suspended machine or a stepped clock
 	// the plan is right again within this time.
-	planEvery = time.Minute
+	planEvery = 5 * time.Minute
 )
 
 // Options are what a Keeper is made of. Store, Index and Logger are required.
