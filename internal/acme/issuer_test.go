@@ -9,6 +9,7 @@ import (
 )
 
 func TestIssueByEachChallenge(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, rig.PebbleOptions{NonceReject: 15})
 	for kind, names := range map[string][]string{
 		http01:    {"a.example.com", "b.example.com"},

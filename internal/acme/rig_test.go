@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type world struct {
 	mem    *store.Mem
 
 	responderStore *movable
+	deaf           atomic.Bool // the replica answers no HTTP-01
 }
 
 func newWorld(t *testing.T, o rig.PebbleOptions) *world {
@@ -60,7 +62,14 @@ func (w *world) respond(plain, secure net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.Run(ctx) })
-	server := &http.Server{Handler: r.Handler(http.NotFoundHandler()), ReadHeaderTimeout: time.Second}
+	answer := r.Handler(http.NotFoundHandler())
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if w.deaf.Load() {
+			http.NotFound(rw, req)
+			return
+		}
+		answer.ServeHTTP(rw, req)
+	})}
 	running.Go(func() { _ = server.Serve(plain) })
 	tlsServer := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second,
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){ALPN: func(*http.Server, *tls.Conn, http.Handler) {}}}
