@@ -190,7 +190,10 @@ func checkFind(t *testing.T, f *Finder, want string, unknown bool, says string, 
 // TestFindGarbage covers answers no DNS library would write.
 func TestFindGarbage(t *testing.T) {
 	for name, raw := range map[string]func(w mdns.ResponseWriter, r *mdns.Msg) bool{
-		"garbage":  func(w mdns.ResponseWriter, _ *mdns.Msg) bool { _, _ = w.Write([]byte("no message at all")); return true },
+		"garbage": func(w mdns.ResponseWriter, _ *mdns.Msg) bool {
+			_, _ = w.Write([]byte("no message at all"))
+			return true
+		},
 		"two byte": func(w mdns.ResponseWriter, _ *mdns.Msg) bool { _, _ = w.Write([]byte{1, 2}); return true },
 		"wrong ID": func(w mdns.ResponseWriter, r *mdns.Msg) bool {
 			m := world{zones: []string{"example.org"}}.resolve("udp", r)
