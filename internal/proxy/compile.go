@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/middleware"
+	"gatehouse/internal/route"
+	"gatehouse/internal/upstream"
+)
+
+// Compile makes what Merge gave servable. It never fails: an object that
+// cannot work is left out with a problem, and the rest stands. A router whose
+// rule is bad is left out. A router whose middleware or service is bad or
+// missing keeps its place and answers 503: its requests must not fall to a
+// less specific route that would show more. The result does not depend on the
+// order of maps. Nothing is started before the snapshot is served.
+func Compile(r config.Routing, reg *upstream.Registry, o Options) (*Snapshot, []config.Problem) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	set, problems := reg.Build(r.Services, o.Retry)
+	c := &compiler{
+		options: o, routing: r, problems: problems, bad: map[string]bool{},
+		snapshot: &Snapshot{services: set, drain: newDrain(set)},
+	}
+	for _, ep := range o.EntryPoints {
+		c.entryPoint(ep)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Middlewares)) {
+		c.checkMiddleware(name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Routers)) {
+		c.router(name, r.Routers[name])
+	}
+	for _, p := range c.points {
+		p.table = route.NewTable(p.entries)
+		c.snapshot.points = append(c.snapshot.points, &p.point)
+	}
+	news := unknown(c.problems, o.Known)
+	c.snapshot.problems = slices.Concat(o.Known, news)
+	slices.SortStableFunc(c.snapshot.problems, func(a, b config.Problem) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.String(), b.String()))
+	})
+	return c.snapshot, news
+}
+
+// unknown drops problems that were reported before.
+func unknown(problems, known []config.Problem) []config.Problem {
+	var news []config.Problem
+	for _, p := range problems {
+		same := func(k config.Problem) bool {
+			return k.Object == p.Object && k.Origin == p.Origin && k.Message == p.Message
+		}
+		if !slices.ContainsFunc(known, same) && !slices.ContainsFunc(news, same) {
+			news = append(news, p)
+		}
+	}
+	return news
+}
+
+type compiler struct {
+	options  Options
+	routing  config.Routing
+	points   []*building
+	bad      map[string]bool // middlewares that cannot be built
+	snapshot *Snapshot
+	problems []config.Problem
+}
+
+// building is an entry point on its way.
+type building struct {
+	point
+	around  []middleware.Middleware
+	bad     string // why nothing may be served here; "": all is well
+	entries []route.Entry
+}
+
+// wrong reports a router's mistake.
+func (c *compiler) wrong(name string, warning bool, allowed, format string, args ...any) {
+	c.problems = append(c.problems, config.Problem{
+		Origin: c.routing.Routers[name].Origin, Object: "router " + name,
+		Message: fmt.Sprintf(format, args...), Allowed: allowed, Warning: warning,
+	})
+}
+
+func (c *compiler) entryPoint(ep EntryPoint) {
+	b := &building{point: point{EntryPoint: ep}}
+	for _, m := range ep.Middlewares {
+		wrap, ok := c.build("entryPoints."+ep.Name+"."+m.Kind, m)
+		if !ok {
+			b.bad = "the middleware " + m.Kind + " of entry point " + ep.Name + " cannot work"
+		}
+		if ok {
+			b.around = append(b.around, wrap)
+		}
+	}
+	c.points = append(c.points, b)
+}
+
+// build makes a middleware and reports its problems.
+func (c *compiler) build(name string, m config.Middleware) (middleware.Middleware, bool) {
+	builder, ok := c.options.Builders[m.Kind]
+	if !ok {
+		c.problems = append(c.problems, config.Problem{
+			Origin: m.Origin, Object: "middleware " + name, Message: fmt.Sprintf("there is no kind of middleware %q", m.Kind),
+			Allowed: strings.Join(slices.Sorted(maps.Keys(c.options.Builders)), ", "),
+		})
+		return nil, false
+	}
+	wrap, problems := builder(m.Params, middleware.Env{
+		Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup,
+	})
+	c.problems = append(c.problems, problems...)
+	return wrap, wrap != nil
+}
+
+func (c *compiler) lookup(name string) (address string, tls, ok bool) {
+	for _, ep := range c.options.EntryPoints {
+		if ep.Name == name {
+			return ep.Address, ep.TLS, true
+		}
+	}
+	return "", false, false
+}
+
+// checkMiddleware builds a declared middleware once, used or not, so that its
+// problems are told once.
+func (c *compiler) checkMiddleware(name string) {
+	m := c.routing.Middlewares[name]
+	before := len(c.problems)
+	_, ok := c.build(name, m)
+	c.bad[name] = !ok
+	view := MiddlewareView{Name: name, Origin: m.Origin, Kind: m.Kind, Params: redact(m.Params)}
+	for _, p := range c.problems[before:] {
+		view.Problems = append(view.Problems, p.String())
+	}
+	c.snapshot.middlewares = append(c.snapshot.middlewares, view)
+}
+
+// router enters a router at its entry points.
+func (c *compiler) router(name string, d config.Router) {
+	rule, err := route.Parse(d.Rule)
+	if err != nil {
+		var at *route.Error
+		errors.As(err, &at)
+		c.wrong(name, false, at.Allowed, "rule %q, column %d: %s; the router is left out", abbreviate(d.Rule), at.Column, at.Message)
+		return
+	}
+	r := &router{name: name, declared: d, rule: rule, priority: d.Priority}
+	if r.priority <= 0 {
+		r.priority = len(d.Rule)
+	}
+	points := c.pointsOf(name, d)
+	if len(points) == 0 {
+		return
+	}
+	last := c.last(r)
+	around := c.chain(r)
+	refusal, why := r.refusal, r.why // of the router itself
+	for _, p := range points {
+		handler := wrap(wrap(last, around), p.around)
+		switch {
+		case refusal == BadMiddleware:
+			handler = refuse(BadMiddleware)
+		case p.bad != "":
+			handler = refuse(BadMiddleware)
+			r.refusal, r.why = BadMiddleware, cmp.Or(why, p.bad)
+		}
+		p.entries = append(p.entries, route.Entry{Name: name, Rule: rule, Priority: r.priority})
+		p.routes = append(p.routes, &served{router: name, handler: handler})
+		r.points = append(r.points, p.Name)
+	}
+	c.snapshot.routers = append(c.snapshot.routers, r)
+}
+
+// abbreviate keeps messages readable.
+func abbreviate(rule string) string {
+	if len(rule) > 200 {
+		return strings.ToValidUTF8(rule[:200], "") + "..."
+	}
+	return rule
+}
+
+// pointsOf gives the entry points a router is served at.
+func (c *compiler) pointsOf(name string, d config.Router) []*building {
+	wanted := d.EntryPoints
+	if len(wanted) == 0 {
+		wanted = c.options.DefaultEntryPoints
+	}
+	var known []string
+	var points []*building
+	for _, p := range c.points {
+		known = append(known, p.Name)
+		if len(wanted) > 0 && !slices.Contains(wanted, p.Name) {
+			continue
+		}
+		if d.TLS == nil || p.TLS {
+			points = append(points, p)
+		} else if len(d.EntryPoints) > 0 {
+			c.wrong(name, true, "", "entry point %s has no TLS, which the router asks for; it is not served there", p.Name)
+		}
+	}
+	for _, w := range d.EntryPoints {
+		if !slices.Contains(known, w) {
+			c.wrong(name, true, strings.Join(known, ", "), "there is no entry point %s", w)
+		}
+	}
+	if len(points) == 0 {
+		c.wrong(name, false, strings.Join(known, ", "), "no entry point serves it; the router is left out")
+	}
+	return points
+}
+
+// last gives the innermost handler of a router: its service, or the answer
+// where that is not there.
+func (c *compiler) last(r *router) http.Handler {
+	service, ok := c.snapshot.services.Service(r.declared.Service)
+	if ok {
+		return service.Handler(r.declared.PassHostHeader)
+	}
+	r.refusal = NoService
+	if _, declared := c.routing.Services[r.declared.Service]; declared {
+		r.why = "service " + r.declared.Service + " was left out"
+		c.wrong(r.name, false, "", "service %s was left out; the router answers 503", r.declared.Service)
+	} else {
+		r.why = "no such service: " + r.declared.Service
+		c.wrong(r.name, false, "", "no such service: %s; the router answers 503", r.declared.Service)
+	}
+	return refuse(NoService)
+}
+
+// chain builds the router's own middlewares, outermost first. They are built
+// for this router alone: two routers that share a service, or a middleware,
+// share none of its state.
+func (c *compiler) chain(r *router) []middleware.Middleware {
+	var chain []middleware.Middleware
+	for _, name := range r.declared.Middlewares {
+		m, declared := c.routing.Middlewares[name]
+		switch {
+		case !declared:
+			r.refusal, r.why = BadMiddleware, "no such middleware: "+name
+			c.wrong(r.name, false, "", "no such middleware: %s; the router answers 503", name)
+			continue
+		case c.bad[name]:
+			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"
+			c.wrong(r.name, false, "", "middleware %s cannot work; the router answers 503", name)
+			continue
+		}
+		before := len(c.problems)
+		wrap, ok := c.build(name, m)
+		c.problems = c.problems[:before] // told by checkMiddleware
+		if !ok {                         // what it reads has changed since
+			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"
+			c.wrong(r.name, false, "", "middleware %s cannot work; the router answers 503", name)
+			continue
+		}
+		chain = append(chain, wrap)
+	}
+	return chain
+}
+
+func wrap(h http.Handler, around []middleware.Middleware) http.Handler {
+	for _, m := range slices.Backward(around) {
+		h = m(h)
+	}
+	return h
+}
+
+// refuse answers 503 for a route that cannot work.
+func refuse(why upstream.Reason) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upstream.Refuse(w, http.StatusServiceUnavailable, why)
+	})
+}

@@ -1,0 +1,148 @@
+// Package proxy turns declared routing into what is served: Compile makes an
+// immutable Snapshot, Proxy serves the newest and lets older ones drain. It
+// owns the join of rules, middlewares and services, and what a request gets
+// where there is no such join; it knows no provider and no store.
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/middleware"
+	"gatehouse/internal/route"
+	"gatehouse/internal/upstream"
+)
+
+// EntryPoint is what compiling needs to know of an entry point.
+type EntryPoint struct {
+	Name    string
+	Address string
+	TLS     bool
+	// Middlewares stand around every route of the entry point, outermost
+	// first. A request that matches no route does not reach them.
+	Middlewares []config.Middleware
+}
+
+// Options of Compile.
+type Options struct {
+	EntryPoints        []EntryPoint
+	DefaultEntryPoints []string // of routers that name none; empty: all
+	Builders           map[string]middleware.Builder
+	Retry              int          // further servers tried where one cannot be reached
+	Logger             *slog.Logger // for middlewares; nil: none
+	// Known are problems found before, by providers and config.Merge: the
+	// snapshot shows them too, and none of them is reported again.
+	Known []config.Problem
+}
+
+// Reasons for answers of ours, beside those of package upstream.
+const (
+	NoRoute       upstream.Reason = "no-route"       // 404
+	NoService     upstream.Reason = "no-service"     // 503: the router's service is not there
+	BadMiddleware upstream.Reason = "bad-middleware" // 503: the router must not serve without it
+	NotReady      upstream.Reason = "not-ready"      // 503: no configuration yet
+	OurFault      upstream.Reason = "internal"       // 500: a panic, logged
+)
+
+// Snapshot is compiled routing: immutable, safe for any goroutine. It must be
+// given to Proxy.Swap, or to Discard.
+type Snapshot struct {
+	points      []*point // in the order of Options.EntryPoints
+	routers     []*router
+	middlewares []MiddlewareView
+	services    *upstream.Set
+	problems    []config.Problem
+	drain       *drain
+}
+
+// point is an entry point with its routes.
+type point struct {
+	EntryPoint
+	table  *route.Table
+	routes []*served // by the table's index
+}
+
+// served is a route: a router at one entry point. It refers to nothing but
+// what its requests need, so that a long request keeps no snapshot alive.
+type served struct {
+	router  string
+	handler http.Handler
+}
+
+// router is a router that is served somewhere.
+type router struct {
+	name     string
+	declared config.Router
+	rule     route.Rule
+	priority int
+	points   []string
+	refusal  upstream.Reason // "": it is served
+	why      string          // the refusal in words
+}
+
+// match gives the route of a request at an entry point; nil for none.
+func (s *Snapshot) match(entryPoint string, r *http.Request) *served {
+	for _, p := range s.points {
+		if p.Name != entryPoint {
+			continue
+		}
+		head := route.Head{
+			Method: r.Method, Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
+			Header: r.Header, RemoteAddr: r.RemoteAddr,
+		}
+		if i := p.table.Match(&head); i >= 0 {
+			return p.routes[i]
+		}
+	}
+	return nil
+}
+
+// Hosts gives the names that Host matchers of the entry point's routes ask
+// for, sorted: what a certificate on demand of routes may be wanted for.
+func (s *Snapshot) Hosts(entryPoint string) []string {
+	var hosts []string
+	for _, r := range s.routers {
+		if slices.Contains(r.points, entryPoint) {
+			hosts = append(hosts, r.rule.Hosts()...)
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// Want is a router's wish for certificates.
+type Want struct {
+	Router   string
+	Origin   config.Origin
+	Resolver string // "": whoever issues by default
+	Domains  []config.Domain
+}
+
+// Wants gives the wishes of all routers with TLS domains or a resolver, by
+// name. A router that names a resolver and no domains wants one certificate
+// for the hosts of its rule.
+func (s *Snapshot) Wants() []Want {
+	var wants []Want
+	for _, r := range s.routers {
+		tls := r.declared.TLS
+		if tls == nil {
+			continue
+		}
+		domains := tls.Domains
+		if hosts := r.rule.Hosts(); len(domains) == 0 && tls.CertResolver != "" && len(hosts) > 0 {
+			domains = []config.Domain{{Main: hosts[0], SANs: hosts[1:]}}
+		}
+		if len(domains) > 0 {
+			wants = append(wants, Want{r.name, r.declared.Origin, tls.CertResolver, domains})
+		}
+	}
+	return wants
+}
+
+// Problems gives what is known to be wrong, Options.Known included.
+func (s *Snapshot) Problems() []config.Problem { return slices.Clone(s.problems) }
+
+// Discard gives back what a snapshot holds that is not going to be served.
+func (s *Snapshot) Discard() { s.drain.force() }
