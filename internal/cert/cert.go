@@ -1,6 +1,11 @@
 // Package cert keeps certificates alive: which names are wanted, what is
 // there, what to do next (a pure plan), and the index a TLS handshake reads.
 // It knows issuers only by the Issuer contract and never sees routing.
+//
+// In the store it owns certificates/<issuer>/<id> (chain, key and what is known
+// of them in one value) and attempts/<issuer>/<id> (the failures in a row, the
+// last error in full, the next attempt). The journals under orders/ are the
+// issuers'; it only sees whether there is one.
 package cert
 
 import (

@@ -459,53 +459,61 @@ func TestHeldLeasesTakeNoSlots(t *testing.T) {
 		for _, n := range names[:6] { // taken, and nothing comes of it
 			must(foreign.Acquire(t.Context(), "orders/ca/"+ID([]string{n})))
 		}
-		r := start(t, mem, ca, "r1", wantNames(names...), func(_ *client, o *Options) { o.MaxParallel = 2 })
-		time.Sleep(6 * time.Second)
+		var g gauge
+		r := start(t, mem, ca, "r1", wantNames(names...), func(c *client, o *Options) { o.MaxParallel, c.onObtain = 2, g.hook })
+		time.Sleep(16 * time.Second)
 		for _, n := range names[6:] {
 			r.mustServe(n)
 		}
 		if s := r.status(ID(names[:1])); s.State != StateOrdering || s.Holder != "foreign" {
 			t.Errorf("status of a name held elsewhere: %+v", s)
 		}
-		foreign.Kill()
-		time.Sleep(15 * time.Second)
+		foreign.Kill() // all six are free at once
+		time.Sleep(40 * time.Second)
 		for _, n := range names {
 			r.mustServe(n)
 		}
+		if g.most != 2 {
+			t.Errorf("%d orders at once", g.most)
+		}
 	})
+}
+
+// gauge tells how many orders were at work at once.
+type gauge struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (g *gauge) hook(_ context.Context, _ Request) error {
+	g.mu.Lock()
+	g.now++
+	g.most = max(g.most, g.now)
+	g.mu.Unlock()
+	time.Sleep(5 * time.Second)
+	g.mu.Lock()
+	g.now--
+	g.mu.Unlock()
+	return nil
 }
 
 func TestMaxParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := newSmallCA(t, 90*day)
-		var mu sync.Mutex
-		now, most := 0, 0
 		var names []string
 		for i := range 25 {
 			names = append(names, fmt.Sprintf("n%d.example.com", i))
 		}
-		mem := store.NewMem(0)
-		limit := func(c *client, o *Options) {
-			o.MaxParallel = 3
-			c.onObtain = func(context.Context, Request) error {
-				mu.Lock()
-				now++
-				most = max(most, now)
-				mu.Unlock()
-				time.Sleep(5 * time.Second)
-				mu.Lock()
-				now--
-				mu.Unlock()
-				return nil
-			}
-		}
-		a := start(t, mem, ca, "a", wantNames(names...), limit)
+		var g gauge
+		r := start(t, store.NewMem(0), ca, "a", wantNames(names...), func(c *client, o *Options) {
+			o.MaxParallel, c.onObtain = 3, g.hook
+		})
 		time.Sleep(2 * time.Minute)
 		for _, n := range names {
-			a.mustServe(n)
+			r.mustServe(n)
 		}
-		if most != 3 {
-			t.Errorf("%d orders at once", most)
+		if g.most != 3 {
+			t.Errorf("%d orders at once", g.most)
 		}
 	})
 }

@@ -15,6 +15,7 @@ const (
 	// turnLimit frees the lease of an issuer that hangs. The journal is kept,
 	// so nothing but the pause is lost.
 	turnLimit = 30 * time.Minute
+	doneLimit = 5 * time.Minute
 	// turnPause keeps what this replica has just done from being done again
 	// before its own watch has told of it.
 	turnPause    = time.Second
@@ -342,7 +343,12 @@ func (k *Keeper) save(lease store.Lease, kk key, now current, b Bundle, fresh *C
 // done lets the issuer drop its journal, as c is safe; if that fails, the plan
 // finds the journal and comes back, after a pause as long as it has been so.
 func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate) {
-	err := guard(func() error { return k.issuers[t.key.issuer].Done(ctx, req) })
+	k.say(t, "clean up")
+	err := guard(func() error {
+		bounded, cancel := context.WithTimeout(ctx, doneLimit)
+		defer cancel()
+		return k.issuers[t.key.issuer].Done(bounded, req)
+	})
 	if err != nil && ctx.Err() == nil {
 		next := time.Now().Add(max(journalGrace, min(time.Since(c.Obtained), time.Hour)))
 		k.pause(t.key, next)
