@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"entrypoint": {"config", "middleware"},
 	"provider":   {"config"},
 	"cert":       {"store"},
-	"acme":       {"cert", "store"},
+	"acme":       {"acme/dns", "cert", "store"},
 	"acme/dns":   {},
 	"localca":    {"cert", "store"},
 	// row 3: what joins a half to its sources
