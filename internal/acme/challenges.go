@@ -111,6 +111,9 @@ func (s solver) putEntry(ctx context.Context, c challenge, now time.Time) error 
 		}
 	}
 	_, err = s.lease.Put(ctx, key, raw, have.Revision)
+	if errors.Is(err, store.ErrConflict) {
+		return &busyError{name: c.Name, order: "of another"}
+	}
 	return err
 }
 

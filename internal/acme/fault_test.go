@@ -1,6 +1,8 @@
 package acme
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"gatehouse/e2e/rig"
 	"gatehouse/e2e/rig/faultca"
+	"gatehouse/internal/acme/dns"
 	"gatehouse/internal/cert"
 	"gatehouse/internal/store"
 )
@@ -49,6 +52,9 @@ func TestFaultsOfTheCA(t *testing.T) {
 					continue
 				}
 				w.trusted(b, names...)
+				if n := w.proxy.Unmet(); n > 0 {
+					t.Errorf("%s: %d faults did not happen", step, n)
+				}
 				mostOrders := 1
 				if step == faultca.NewOrder && fault.Lost {
 					mostOrders = 2
@@ -203,5 +209,132 @@ func TestRefusedName(t *testing.T) {
 	}
 	if n := w.proxy.Accepted(faultca.NewOrder); n != 0 {
 		t.Errorf("%d orders", n)
+	}
+}
+
+// TestDNSTrouble: it is told with the name, the order is kept, and what could
+// not be cleaned up is cleaned up later.
+func TestDNSTrouble(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	st := w.mem.Replica("one")
+	faulty := &faultyDNS{DNSSolver: w.dns}
+	i := w.issuer(dns01, st, func(o *Options) { o.DNS = faulty })
+	req := request(t, st, "x", "office.example.com")
+	for _, c := range []struct{ op, want string }{ // in the order of an attempt
+		{"plan", "dns-01 office.example.com: no zone"},
+		{"present", "dns-01 office.example.com: present: no zone"},
+		{"wait", "dns-01 office.example.com: wait until it can be seen: no zone"},
+	} {
+		faulty.fail = c.op
+		if _, err := i.Obtain(t.Context(), req); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v, want %q", c.op, err, c.want)
+		}
+	}
+	faulty.fail = "clean up"
+	b, err := i.Obtain(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := w.proxy.Orders("office.example.com"); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	if err := i.Done(t.Context(), req); err == nil || err.Error() != "dns-01 office.example.com: clean up: no zone" {
+		t.Errorf("Done: %v", err)
+	}
+	e, err := st.Get(t.Context(), "orders/pebble/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j, err := decodeJournal(e.Value); err != nil || len(j.Key) > 0 || len(j.Leftovers) != 1 {
+		t.Errorf("the journal holds more than what is left over: %v %s", err, e.Value)
+	}
+	faulty.fail = ""
+	req.Replaces = w.trusted(b, "office.example.com").Raw
+	if _, err := i.Obtain(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if w.dns.records() > 1 {
+		t.Errorf("%d records: the next order did not clean up", w.dns.records())
+	}
+	if err := i.Done(t.Context(), req); err != nil || len(w.left()) > 0 || w.dns.records() > 0 {
+		t.Errorf("%v, left %v and %d records", err, w.left(), w.dns.records())
+	}
+}
+
+// faultyDNS fails one kind of call.
+type faultyDNS struct {
+	DNSSolver
+	fail string
+}
+
+func (f *faultyDNS) err(op string) error {
+	if f.fail == op {
+		return errors.New("no zone")
+	}
+	return nil
+}
+
+func (f *faultyDNS) Plan(ctx context.Context, domain, value string) (dns.Record, error) {
+	if err := f.err("plan"); err != nil {
+		return dns.Record{}, err
+	}
+	return f.DNSSolver.Plan(ctx, domain, value)
+}
+
+func (f *faultyDNS) Present(ctx context.Context, rec dns.Record) error {
+	return cmp.Or(f.err("present"), f.DNSSolver.Present(ctx, rec))
+}
+
+func (f *faultyDNS) Wait(ctx context.Context, recs []dns.Record) error {
+	return cmp.Or(f.err("wait"), f.DNSSolver.Wait(ctx, recs))
+}
+
+func (f *faultyDNS) CleanUp(ctx context.Context, rec dns.Record) error {
+	if err := f.err("clean up"); err != nil {
+		return err
+	}
+	return f.DNSSolver.CleanUp(ctx, rec)
+}
+
+// TestNameInAnotherOrder: TLS-ALPN-01 answers for one order at a time.
+func TestNameInAnotherOrder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	st := w.mem.Replica("one")
+	i := w.issuer(tlsALPN01, st)
+	other := entry{Version: 1, Order: "orders/other/y", Name: "busy.example.com", Value: digest("x"), Expires: time.Now().Add(time.Hour)}
+	rev := put(t, st, alpnKey("busy.example.com"), other)
+	req := request(t, st, "x", "busy.example.com")
+	_, err := i.Obtain(t.Context(), req)
+	if err == nil || !strings.Contains(err.Error(), "tls-alpn-01 busy.example.com: present: the order orders/other/y is just proving busy.example.com") {
+		t.Errorf("got %v", err)
+	}
+	if err := st.Delete(t.Context(), alpnKey("busy.example.com"), rev); err != nil {
+		t.Fatal(err)
+	}
+	other.Expires = time.Now().Add(-time.Hour)
+	put(t, st, alpnKey("busy.example.com"), other)
+	if _, err := i.Obtain(t.Context(), req); err != nil {
+		t.Errorf("an expired one stood in the way: %v", err)
+	}
+	if n := w.proxy.Orders("busy.example.com"); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+func TestDamagedAccountIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	st := w.mem.Replica("one")
+	if _, err := st.Put(t.Context(), "accounts/pebble", []byte(`{"version":1,"key":"aGVsbG8="}`), ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.issuer(http01, st).Obtain(t.Context(), request(t, st, "x", "a.example.com"))
+	if err == nil || !strings.Contains(err.Error(), "accounts/pebble") {
+		t.Errorf("got %v", err)
+	}
+	if e, err := st.Get(t.Context(), "accounts/pebble"); err != nil || !strings.Contains(string(e.Value), "aGVsbG8=") || w.proxy.AccountKeys() > 0 {
+		t.Errorf("it was replaced: %v", err)
 	}
 }

@@ -78,17 +78,16 @@ func (m *machine) begin(ctx context.Context) error {
 	if err := m.step(ctx, "account"); err != nil {
 		return err
 	}
-	var err error
-	for try := 0; ; try++ {
-		if m.account, err = m.issuer.accounts.get(ctx); err == nil {
-			break
+	for {
+		found, err := m.issuer.accounts.get(ctx)
+		if err == nil {
+			m.account, m.truth.account, m.tries = found, found.Location, 0
+			return nil
 		}
 		if err = m.pause(ctx, err); err != nil {
 			return err
 		}
 	}
-	m.truth.account, m.tries = m.account.Location, 0
-	return nil
 }
 
 // stale says why a journal is not one to go on with; empty: it is.

@@ -185,6 +185,18 @@ func (p *Proxy) Heal() {
 	p.faults = nil
 }
 
+// Unmet is how many of the injected faults, counted by Times, have not happened
+// yet.
+func (p *Proxy) Unmet() int {
+	return p.count(func() int {
+		n := 0
+		for _, f := range p.faults {
+			n += max(f.Times, 0)
+		}
+		return n
+	})
+}
+
 // Forwarded is how many requests of a step the CA has got.
 func (p *Proxy) Forwarded(s Step) int { return p.count(func() int { return p.forwarded[s] }) }
 
