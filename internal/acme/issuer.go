@@ -124,6 +124,15 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 	}
 }
 
+// IssuerID is the ID of an issuer that is given only its directory.
+func IssuerID(directory string) (string, error) {
+	dir, err := url.Parse(directory)
+	if err != nil || dir.Host == "" {
+		return "", fmt.Errorf("directory %q: must be an https URL", directory)
+	}
+	return idOf(dir), nil
+}
+
 // idOf makes a key segment of a directory URL: its host, port and path.
 func idOf(dir *url.URL) string {
 	id := strings.Map(func(r rune) rune {

@@ -143,7 +143,21 @@ func (a *server) snapshot(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *server) problems(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, orEmpty(a.Problems()))
+	reply(w, http.StatusOK, a.problemViews())
+}
+
+// problemView is a problem with its text as it is logged.
+type problemView struct {
+	config.Problem
+	Text string `json:"text"`
+}
+
+func (a *server) problemViews() []problemView {
+	list := []problemView{}
+	for _, p := range a.Problems() {
+		list = append(list, problemView{p, p.String()})
+	}
+	return list
 }
 
 func (a *server) certificates(w http.ResponseWriter, _ *http.Request) {
@@ -172,7 +186,7 @@ func (a *server) overview(w http.ResponseWriter, _ *http.Request) {
 	ok, why := a.Ready()
 	view := map[string]any{
 		"version": a.Version, "replica": a.Replica, "ready": ok, "reason": why, "now": time.Now().UTC(),
-		"replicas": orEmpty(a.Replicas()), "certificates": orEmpty(a.Certificates()), "problems": orEmpty(a.Problems()),
+		"replicas": orEmpty(a.Replicas()), "certificates": orEmpty(a.Certificates()), "problems": a.problemViews(),
 	}
 	if s := a.Snapshot(); s != nil {
 		view["served"] = s.View()

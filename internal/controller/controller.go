@@ -28,9 +28,10 @@ const (
 // Options of a Controller.
 type Options struct {
 	Providers []provider.Provider
-	// Apply compiles and serves a merged routing; it returns the problems of
-	// objects left out. It is called from one goroutine, never twice at once.
-	Apply  func(config.Routing) []config.Problem
+	// Apply compiles and serves a merged routing, of which the known problems
+	// were found before; it returns those of the objects it left out. It is
+	// called from one goroutine, never twice at once.
+	Apply  func(r config.Routing, known []config.Problem) []config.Problem
 	Logger *slog.Logger
 }
 
@@ -153,7 +154,7 @@ func (c *Controller) apply() {
 	}()
 	merged, more := config.Merge(sources)
 	problems = append(problems, more...)
-	problems = append(problems, c.o.Apply(merged)...)
+	problems = append(problems, c.o.Apply(merged, problems)...)
 	c.publish(State{Sources: sources, Waiting: waiting, Problems: problems, At: time.Now()})
 }
 

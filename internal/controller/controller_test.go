@@ -57,7 +57,7 @@ func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen *[][
 	c = New(Options{
 		Providers: providers,
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Apply: func(r config.Routing) []config.Problem {
+		Apply: func(r config.Routing, _ []config.Problem) []config.Problem {
 			var names []string
 			for n := range r.Routers {
 				names = append(names, n)

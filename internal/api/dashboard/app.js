@@ -20,7 +20,7 @@ const lines = (items) => el("div", "", ...items.map((i) => el("div", "", i)));
 const state = (text, cls) => el("span", "state " + cls, text);
 
 function ago(time, now) {
-  if (!time || time.startsWith("0001")) return "";
+  if (!time) return "";
   const s = Math.round((new Date(time) - now) / 1000);
   const abs = Math.abs(s);
   const [n, unit] = abs < 90 ? [abs, "s"] : abs < 5400 ? [Math.round(abs / 60), "min"] : abs < 129600 ? [Math.round(abs / 3600), "h"] : [Math.round(abs / 86400), "days"];
@@ -42,7 +42,7 @@ function table(section, heads, rows, empty) {
   t.replaceChildren(el("thead", "", el("tr", "", ...heads.map((h) => el("th", "", h)))), el("tbody", "", ...body));
 }
 
-const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad" };
+const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", covered: "good" };
 
 function show(v) {
   const now = new Date(v.now);
@@ -57,24 +57,27 @@ function show(v) {
   table("certificates", ["Names", "State", "Issuer", "Expires", "Renewal or next attempt", "Worked on by", "Last error"],
     v.certificates.map((c) => [
       lines(c.names.map(code)), state(c.state + (c.step ? `: ${c.step}` : ""), certClass[c.state] ?? "warn"), c.issuer,
-      when(c.notAfter, now), when(c.nextAttempt && !c.nextAttempt.startsWith("0001") ? c.nextAttempt : c.renewAt, now),
-      c.holder ?? "", c.lastError ? el("span", "bad", c.lastError + (c.failures ? ` (failures: ${c.failures})` : "")) : "",
+      when(c.notAfter, now), when(c.nextAttempt ?? c.renewAt, now), c.holder ?? "",
+      c.problem || c.error ? el("span", "bad", (c.problem ?? c.error) + (c.failures ? ` (failures: ${c.failures})` : "")) : "",
     ]), "no certificate is kept here");
 
-  const served = v.served ?? { entryPoints: [], routes: [], services: [] };
+  const served = v.served ?? { entryPoints: [], routers: [], services: [] };
   table("routers", ["Router", "Entry points", "Rule", "Priority", "Middlewares", "Service", "State"],
-    served.routes.map((r) => [
+    (served.routers ?? []).map((r) => [
       r.name, (r.entryPoints ?? []).join(", "), code(r.rule), String(r.priority ?? ""), (r.middlewares ?? []).join(", "), r.service,
-      r.error ? state(`503: ${r.error}`, "bad") : state("serving", "good"),
+      r.refusal ? state(`503: ${r.refusal}`, "bad") : state("serving", "good"),
     ]), "no router is configured");
 
   table("services", ["Service", "Servers"],
-    served.services.map((s) => [s.name, lines((s.servers ?? []).map((srv) => el("span", "",
-      state(srv.up === false ? "down" : "up", srv.up === false ? "bad" : "good"), " ", code(srv.url),
-      el("span", "soft", ` weight ${srv.weight}, in flight ${srv.inFlight ?? 0}`))))]), "no service is configured");
+    (served.services ?? []).map((s) => [s.name, lines([
+      ...(s.servers ?? []).map((srv) => el("span", "",
+        state(srv.up ? "up" : "down", srv.up ? "good" : "bad"), " ", code(srv.url),
+        el("span", "soft", ` weight ${srv.weight}, in flight ${srv.inFlight}`), srv.error ? el("span", "bad", ` ${srv.error}`) : "")),
+      ...(s.services ?? []).map((share) => el("span", "", share.name, el("span", "soft", ` weight ${share.weight}`))),
+    ])]), "no service is configured");
 
   table("entrypoints", ["Entry point", "Address", "TLS"],
-    served.entryPoints.map((e) => [e.name, code(e.address), e.tls ? "yes" : "no"]), "none");
+    (served.entryPoints ?? []).map((e) => [e.name, code(e.address), e.tls ? "yes" : "no"]), "none");
 
   table("replicas", ["Replica", "Version", "Started", "Works on"],
     v.replicas.map((r) => [r.self ? `${r.name} (this one)` : r.name, r.version, when(r.started, now), lines((r.holds ?? []).map(code))]), "none");
