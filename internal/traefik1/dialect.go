@@ -33,7 +33,7 @@ func Parse(n *config.Node, provider string) (config.Routing, []config.Problem) {
 	ours, theirs := splitForms(n)
 	routing, problems := config.ParseRouting(ours, provider)
 	if len(theirs.Fields) > 0 {
-		translated, more := Translate(theirs, provider)
+		translated, more := Translate(theirs)
 		problems = append(problems, more...)
 		problems = append(problems, Join(&routing, translated)...)
 	}

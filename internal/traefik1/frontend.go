@@ -3,6 +3,8 @@ package traefik1
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"gatehouse/internal/config"
 )
@@ -63,8 +65,9 @@ func (f *frontend) use(suffix string, m config.Middleware) {
 // rules reads routes/R/rule, all of which must match. length is the sum of
 // the rules' lengths, which is the priority 1.x gives.
 func (f *frontend) rules(routes *config.Node) (rule Rule, length int, understood bool) {
-	var texts []string
+	var t translation
 	var at config.Origin
+	count := 0
 	understood = true
 	for _, c := range children(routes) {
 		route := f.open(c.node, fmt.Sprintf("%s, route %s", f.object.name, c.name))
@@ -78,28 +81,21 @@ func (f *frontend) rules(routes *config.Node) (rule Rule, length int, understood
 			understood = false
 		default:
 			at = n.Origin
-			if _, err := ParseRule(text); err != nil {
-				f.badRule(n.Origin, err)
+			if err := t.add(text); err != nil {
+				f.badRule(at, err)
 				understood = false
 			}
-			texts = append(texts, text)
+			count++
 			length += len(text)
 		}
 	}
-	if len(texts) == 0 {
-		if understood {
-			f.object.fail(f.node.Origin, "has no rule", "routes.<name>.rule: Host:a.example.com")
-		}
+	if count == 0 && understood {
+		f.object.fail(f.node.Origin, "has no rule", "routes.<name>.rule: Host:a.example.com")
+	}
+	if count == 0 || !understood {
 		return rule, 0, false
 	}
-	if !understood {
-		return rule, 0, false
-	}
-	rule, err := ParseRule(texts...)
-	if err != nil { // each was read alone already
-		f.badRule(at, err)
-		return rule, 0, false
-	}
+	rule = t.rule()
 	for _, w := range rule.Warnings {
 		f.object.warn(at, w, "")
 	}
@@ -121,7 +117,9 @@ func (f *frontend) badRule(at config.Origin, err error) {
 // place: it answers 503, where 1.x dropped it and answered 404.
 func (f *frontend) backend(r *config.Router, at *config.Node) {
 	if r.Service == "" {
-		f.object.fail(f.node.Origin, "has no backend", "backend: name")
+		if !*f.broken {
+			f.object.fail(f.node.Origin, "has no backend", "backend: name")
+		}
 		r.Service = "(none)"
 		return
 	}
@@ -138,14 +136,11 @@ func (f *frontend) backend(r *config.Router, at *config.Node) {
 }
 
 func (f *frontend) suggestBackend(name string) string {
-	var names []string
-	for n := range f.backends {
-		names = append(names, n)
-	}
-	if len(names) > 1000 {
+	names := slices.Sorted(maps.Keys(f.backends))
+	if len(names) > 200 {
 		return ""
 	}
-	if near := nearest(name, names); near != "" {
+	if near := f.translator.report.nearest(name, names); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return ""

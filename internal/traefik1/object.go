@@ -1,6 +1,7 @@
 package traefik1
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,17 +17,31 @@ import (
 type object struct {
 	report *report
 	node   *config.Node
-	name   string // "frontend web", for problems
-	asked  map[string]bool
-	known  []string
+	name   string   // "frontend web", for problems
+	known  []string // what has been asked for, to suggest
+	others []string // the same under older names
 	// broken is set by a mistake that may not be overlooked.
 	broken *bool
+	// lenient: what cannot be read is as if it were not written. It is for
+	// settings of running services that a store's typing error must not stop.
+	lenient bool
 }
 
 // report gathers the problems of one translation.
 type report struct {
-	provider string
 	problems []config.Problem
+	searched int // suggestions looked for
+}
+
+// maxSearches bounds the suggestions of one translation: a hostile tree may
+// be nothing but wrong names.
+const maxSearches = 100
+
+func (r *report) nearest(name string, names []string) string {
+	if r.searched++; r.searched > maxSearches {
+		return ""
+	}
+	return nearest(name, names)
 }
 
 func (r *report) warn(o config.Origin, object, message, allowed string) {
@@ -39,7 +54,7 @@ func (r *report) fail(o config.Origin, object, message, allowed string) {
 
 // open starts reading n, which may be nil: then it is empty.
 func (r *report) open(n *config.Node, name string) *object {
-	o := &object{report: r, node: n, name: name, asked: map[string]bool{}, broken: new(bool)}
+	o := &object{report: r, node: n, name: name, broken: new(bool)}
 	if n != nil && n.Kind != config.Map && !isEmpty(n) {
 		o.fail(n.Origin, "is not a section with keys", "")
 	}
@@ -52,6 +67,10 @@ func isEmpty(n *config.Node) bool {
 
 // fail reports a mistake that costs the object.
 func (o *object) fail(at config.Origin, message, allowed string) {
+	if o.lenient {
+		o.warn(at, message+": ignored", allowed)
+		return
+	}
 	*o.broken = true
 	o.report.fail(at, o.name, message, allowed)
 }
@@ -64,17 +83,15 @@ func (o *object) warn(at config.Origin, message, allowed string) {
 // field finds a key, spelt in any case, under any of its names. A key written
 // twice, in two cases or under two names, is a mistake: which one was meant?
 func (o *object) field(names ...string) *config.Node {
-	o.known = append(o.known, names[0])
-	for _, n := range names {
-		o.asked[strings.ToLower(n)] = true
-	}
 	if o.node == nil {
 		return nil
 	}
+	o.known = append(o.known, names[0])
+	o.others = append(o.others, names[1:]...)
 	var found *config.Field
 	for i := range o.node.Fields {
 		f := &o.node.Fields[i]
-		if !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, f.Name) }) {
+		if !containsFold(names, f.Name) {
 			continue
 		}
 		if found != nil {
@@ -89,6 +106,15 @@ func (o *object) field(names ...string) *config.Node {
 	return found.Node
 }
 
+func containsFold(names []string, name string) bool {
+	for _, n := range names {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // section opens a key that has keys of its own; nil if it is not there. What
 // breaks it breaks the object.
 func (o *object) section(names ...string) *object {
@@ -100,7 +126,16 @@ func (o *object) section(names ...string) *object {
 	if *s.broken {
 		*o.broken = true
 	}
-	s.broken = o.broken
+	s.broken, s.lenient = o.broken, o.lenient
+	return s
+}
+
+// tuning opens a section of settings that a server can do without.
+func (o *object) tuning(name string) *object {
+	s := o.section(name)
+	if s != nil {
+		s.lenient = s.node.Weak
+	}
 	return s
 }
 
@@ -116,7 +151,7 @@ func children(n *config.Node) []child {
 	if n == nil {
 		return nil
 	}
-	var list []child
+	list := make([]child, 0, len(n.Fields)+len(n.Items))
 	for _, f := range n.Fields {
 		list = append(list, child{f.Name, f.Node})
 	}
@@ -129,20 +164,25 @@ func children(n *config.Node) []child {
 
 // compareNames puts "2" before "10" before "a".
 func compareNames(a, b string) int {
-	x, errA := strconv.ParseUint(a, 10, 32)
-	y, errB := strconv.ParseUint(b, 10, 32)
+	x, aIsNumber := number(a)
+	y, bIsNumber := number(b)
 	switch {
-	case errA == nil && errB == nil && x != y:
-		if x < y {
-			return -1
-		}
-		return 1
-	case errA == nil && errB != nil:
+	case aIsNumber && bIsNumber && x != y:
+		return cmp.Compare(x, y)
+	case aIsNumber && !bIsNumber:
 		return -1
-	case errA != nil && errB == nil:
+	case !aIsNumber && bIsNumber:
 		return 1
 	}
 	return strings.Compare(a, b)
+}
+
+func number(name string) (n uint64, ok bool) {
+	if name == "" || name[0] < '0' || name[0] > '9' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(name, 10, 32)
+	return n, err == nil
 }
 
 // text gives a scalar as text; ok is false if there is none.
@@ -284,11 +324,11 @@ func (o *object) done() {
 		return
 	}
 	for _, f := range o.node.Fields {
-		if o.asked[strings.ToLower(f.Name)] {
+		if containsFold(o.known, f.Name) || containsFold(o.others, f.Name) {
 			continue
 		}
 		message, allowed := fmt.Sprintf("unknown key %q", f.Name), "known: "+strings.Join(o.known, ", ")
-		if near := nearest(f.Name, o.known); near != "" {
+		if near := o.report.nearest(f.Name, o.known); near != "" {
 			allowed = "did you mean " + near + "?"
 		}
 		if o.node.Weak {

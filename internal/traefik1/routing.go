@@ -14,9 +14,9 @@ import (
 // is never left out: if one of its settings cannot be honoured and somebody's
 // protection might hang on it, it answers 503 instead (its router names a
 // middleware that does not exist), and a problem says so.
-func Translate(n *config.Node, provider string) (config.Routing, []config.Problem) {
+func Translate(n *config.Node) (config.Routing, []config.Problem) {
 	t := &translator{
-		report: &report{provider: provider},
+		report: &report{},
 		out: config.Routing{
 			Routers:     map[string]config.Router{},
 			Middlewares: map[string]config.Middleware{},
@@ -78,12 +78,12 @@ func (t *translator) backend(name string, n *config.Node) {
 	s := config.Service{Origin: n.Origin, LoadBalancer: &config.LoadBalancer{}}
 	b := backend{}
 	t.servers(o, name, s.LoadBalancer)
-	t.balancing(o.section("loadBalancer"), s.LoadBalancer)
-	t.healthCheck(o.section("healthCheck"), s.LoadBalancer)
-	if m, ok := t.maxConn(o.section("maxConn")); ok {
+	t.balancing(o.tuning("loadBalancer"), s.LoadBalancer)
+	t.healthCheck(o.tuning("healthCheck"), s.LoadBalancer)
+	if m, ok := t.maxConn(o.tuning("maxConn")); ok {
 		b.middlewares = append(b.middlewares, m)
 	}
-	if r := o.section("responseForwarding"); r != nil {
+	if r := o.tuning("responseForwarding"); r != nil {
 		s.LoadBalancer.ResponseForwarding = r.duration("flushInterval")
 		r.done()
 	}
@@ -152,6 +152,7 @@ func (t *translator) stickiness(n *config.Node) (config.Sticky, bool) {
 		return config.Sticky{}, !strings.EqualFold(scalarText(n), "false")
 	}
 	o := t.open(n, "stickiness")
+	o.lenient = n.Weak
 	var s config.Sticky
 	s.CookieName, _ = o.text("cookieName")
 	s.Secure = o.boolean(false, "secure")

@@ -9,6 +9,9 @@ import (
 	"gatehouse/internal/config"
 )
 
+// maxRule bounds a rule, in bytes.
+const maxRule = 32 << 10
+
 // Rule is a 1.x rule in our words.
 type Rule struct {
 	// Text is the condition in our rule language.
@@ -65,6 +68,9 @@ type translation struct {
 func (t *translation) add(rule string) error {
 	fail := func(column int, message, allowed string) error {
 		return &RuleError{Rule: rule, Column: column + 1, Message: message, Allowed: allowed}
+	}
+	if len(rule) > maxRule {
+		return &RuleError{Rule: rule[:40] + "...", Column: 1, Message: fmt.Sprintf("%d bytes are too long for a rule", len(rule)), Allowed: fmt.Sprintf("at most %d", maxRule)}
 	}
 	parts, at, message := split(piece{rule, 0}, ';')
 	if message != "" {

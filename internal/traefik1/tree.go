@@ -75,6 +75,13 @@ type path struct {
 // folder makes the node of paths that are sorted and alike up to depth.
 func folder(paths []path, depth int, at string, from TreeSource) *config.Node {
 	n := &config.Node{Kind: config.Map, Weak: true, Origin: from.origin(at)}
+	names := 0
+	for i := range paths {
+		if i == 0 || paths[i].parts[depth] != paths[i-1].parts[depth] {
+			names++
+		}
+	}
+	n.Fields = make([]config.Field, 0, names)
 	for len(paths) > 0 {
 		name := paths[0].parts[depth]
 		end := 1
@@ -86,7 +93,10 @@ func folder(paths []path, depth int, at string, from TreeSource) *config.Node {
 		for len(below) > 1 && len(below[0].parts) == depth+1 {
 			below = below[1:] // the folder counts; of two equal keys, the last
 		}
-		key := strings.TrimPrefix(at+"/"+name, "/")
+		key := name
+		if at != "" {
+			key = at + "/" + name
+		}
 		f := config.Field{Name: name, Origin: from.origin(key)}
 		if first := below[0]; len(first.parts) == depth+1 {
 			f.Node = &config.Node{Kind: config.Scalar, Value: string(first.Value), Weak: true, Origin: f.Origin}
