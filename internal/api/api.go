@@ -5,6 +5,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"expvar"
 	"fmt"
@@ -203,14 +204,17 @@ func orEmpty[T any](list []T) []T {
 }
 
 func reply(w http.ResponseWriter, status int, body any) {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // rules are full of &&; nosniff keeps this from being read as a page
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(body); err != nil {
 		fail(w, http.StatusInternalServerError, fmt.Sprintf("encode answer: %v", err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n'))
+	_, _ = w.Write(text.Bytes())
 }
 
 func fail(w http.ResponseWriter, status int, message string) {

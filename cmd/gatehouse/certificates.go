@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gatehouse/internal/acme"
+	"gatehouse/internal/acme/dns"
+	"gatehouse/internal/acme/dns/providers"
+	"gatehouse/internal/cert"
+	"gatehouse/internal/config"
+	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/localca"
+	"gatehouse/internal/proxy"
+	"gatehouse/internal/store"
+)
+
+// certificates joins the halves: names that routing wants go down to the
+// keeper, certificates that files give go into the index.
+type certificates struct {
+	static *config.Static
+	index  *cert.Index
+	keeper *cert.Keeper
+	acme   *acme.Issuer // nil: no [acme]
+	local  *localca.CA  // nil: no [localCA]
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	own    []tls.Certificate // of the entry points
+	routed []tls.Certificate // of the routing configuration
+}
+
+func newCertificates(s *config.Static, shared store.Store, replica string, log *slog.Logger) (*certificates, error) {
+	c := &certificates{static: s, log: log}
+	var err error
+	if err = c.loadOwn(); err != nil {
+		return nil, err
+	}
+	options, err := indexOptions(s)
+	if err != nil {
+		return nil, err
+	}
+	if c.index, err = cert.NewIndex(options); err != nil {
+		return nil, err
+	}
+	c.index.SetStatic(c.own)
+	var issuers []cert.Issuer
+	if s.ACME != nil {
+		if c.acme, err = newACME(s.ACME, shared, log); err != nil {
+			return nil, err
+		}
+		issuers = append(issuers, c.acme)
+	}
+	if s.LocalCA != nil {
+		c.local = localca.New(localca.Options{Store: shared, Logger: log})
+		issuers = append(issuers, c.local)
+	}
+	c.keeper = cert.New(cert.Options{Store: shared, Issuers: issuers, Index: c.index, Replica: replica, Logger: log})
+	return c, nil
+}
+
+// loadOwn reads the certificates of the entry points: one that cannot be read
+// is left out and told of, the handshake falls back to another.
+func (c *certificates) loadOwn() error {
+	for name, e := range c.static.EntryPoints {
+		if e.TLS == nil {
+			continue
+		}
+		for _, pair := range e.TLS.Certificates {
+			loaded, err := entrypoint.LoadCertificate(pair.CertFile, pair.KeyFile.Reveal())
+			if err != nil {
+				c.log.Error("certificate of an entry point left out; others are served", "entrypoint", name, "err", err)
+				continue
+			}
+			c.own = append(c.own, loaded)
+		}
+	}
+	return nil
+}
+
+// indexOptions: what holds for handshakes nothing fits. The entry points share
+// one index, so the first default certificate by name of entry point holds.
+func indexOptions(s *config.Static) (cert.IndexOptions, error) {
+	var o cert.IndexOptions
+	for _, name := range sortedKeys(s.EntryPoints) {
+		t := s.EntryPoints[name].TLS
+		if t == nil {
+			continue
+		}
+		o.Strict = o.Strict || t.SNIStrict
+		if t.DefaultCertificate != nil && o.Default == nil {
+			pair, err := entrypoint.LoadCertificate(t.DefaultCertificate.CertFile, t.DefaultCertificate.KeyFile.Reveal())
+			if err != nil {
+				return o, fmt.Errorf("read default certificate of entry point %s: %w", name, err)
+			}
+			o.Default = &pair
+		}
+	}
+	return o, nil
+}
+
+func newACME(a *config.ACME, shared store.Store, log *slog.Logger) (*acme.Issuer, error) {
+	o := acme.Options{
+		Directory: a.CAServer, Email: a.Email, KeyType: acme.KeyType(a.KeyType),
+		Profile: a.Profile, PreferredChain: a.PreferredChain,
+		Store: shared, Logger: log, UserAgent: "gatehouse/" + version(),
+	}
+	if len(a.CACertificates) > 0 {
+		pool, err := certPool(a.CACertificates)
+		if err != nil {
+			return nil, fmt.Errorf("acme.caCertificates: %w", err)
+		}
+		o.Roots = pool
+	}
+	if a.EAB != nil {
+		o.EAB = &acme.EAB{KeyID: a.EAB.KID, MACKey: a.EAB.HMACEncoded.Reveal()}
+	}
+	switch {
+	case a.DNSChallenge != nil:
+		solver, err := newSolver(a.DNSChallenge, log)
+		if err != nil {
+			return nil, err
+		}
+		o.Challenge, o.DNS = "dns-01", solver
+	case a.HTTPChallenge != nil:
+		o.Challenge = "http-01"
+	default:
+		o.Challenge = "tls-alpn-01"
+	}
+	return acme.New(o)
+}
+
+func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
+	provider, err := providers.Build(d.Provider, providers.Options{Getenv: os.Getenv, Resolvers: d.Resolvers, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("acme.dnsChallenge.provider: %w", err)
+	}
+	return dns.NewSolver(dns.SolverOptions{
+		Provider: provider, Resolvers: d.Resolvers, DelayBeforeCheck: d.DelayBeforeCheck.Std(),
+		DisablePropagationCheck: d.DisablePropagationCheck, Logger: log,
+	}), nil
+}
+
+// routing takes over what a new snapshot wants and brings.
+func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.Problem {
+	var problems []config.Problem
+	var routed []tls.Certificate
+	for _, declared := range r.Certificates {
+		loaded, err := entrypoint.LoadCertificate(declared.CertFile, declared.KeyFile)
+		if err != nil {
+			problems = append(problems, config.Problem{
+				Origin: declared.Origin, Object: "tls certificate", Message: err.Error(), Allowed: "a path or PEM text for both",
+			})
+			continue
+		}
+		routed = append(routed, loaded)
+	}
+	c.mu.Lock()
+	c.routed = routed
+	c.index.SetStatic(slices.Concat(c.own, c.routed))
+	c.mu.Unlock()
+	wants, more := c.wants(snap)
+	c.keeper.Want(wants)
+	return append(problems, more...)
+}
+
+// wants is everything that shall be kept: [[acme.domains]], names of host
+// rules, and the names the local CA is for.
+func (c *certificates) wants(snap *proxy.Snapshot) ([]cert.Want, []config.Problem) {
+	var wants []cert.Want
+	var problems []config.Problem
+	s := c.static
+	if c.acme != nil {
+		for _, d := range s.ACME.Domains {
+			wants = append(wants, cert.Want{Names: d.Names(), Issuer: c.acme.ID(), Source: "acme.domains"})
+		}
+	}
+	if c.local != nil {
+		for _, name := range s.LocalCA.Domains {
+			if !strings.Contains(name, "*") {
+				wants = append(wants, cert.Want{Names: []string{name}, Issuer: c.local.ID(), Source: "localCA.domains"})
+			}
+		}
+	}
+	for _, entry := range sortedKeys(s.EntryPoints) {
+		if s.EntryPoints[entry].TLS == nil {
+			continue
+		}
+		for _, name := range snap.Hosts(entry) {
+			if w, p := c.forRule(entry, name); p != nil {
+				problems = append(problems, *p)
+			} else if w != nil {
+				wants = append(wants, *w)
+			}
+		}
+	}
+	for _, w := range snap.Wants() {
+		more, p := c.forRouter(w)
+		wants = append(wants, more...)
+		if p != nil {
+			problems = append(problems, *p)
+		}
+	}
+	return wants, problems
+}
+
+// forRouter is what a router's tls section wishes: a certificate per domain,
+// from the resolver it names, "acme" or "local"; from ACME if it names none.
+func (c *certificates) forRouter(w proxy.Want) ([]cert.Want, *config.Problem) {
+	var issuer cert.Issuer
+	switch {
+	case (w.Resolver == "" || w.Resolver == "acme") && c.acme != nil:
+		issuer = c.acme
+	case w.Resolver == "local" && c.local != nil:
+		issuer = c.local
+	default:
+		return nil, &config.Problem{
+			Origin: w.Origin, Object: "router " + w.Router, Warning: true,
+			Message: fmt.Sprintf("certificate resolver %q is not there; another certificate is served", w.Resolver),
+			Allowed: "acme with [acme], local with [localCA]",
+		}
+	}
+	var wants []cert.Want
+	for _, d := range w.Domains {
+		wants = append(wants, cert.Want{Names: d.Names(), Issuer: issuer.ID(), Source: "router " + w.Router})
+	}
+	return wants, nil
+}
+
+// forRule decides who, if anyone, issues for a name that a Host rule of the
+// entry point mentions.
+func (c *certificates) forRule(entry, name string) (*cert.Want, *config.Problem) {
+	a := c.static.ACME
+	switch {
+	case c.local != nil && covers(c.static.LocalCA.Domains, name):
+		return &cert.Want{Names: []string{name}, Issuer: c.local.ID(), Source: "host rule", FromRule: true}, nil
+	case c.acme == nil || !a.OnHostRule || a.EntryPoint != entry:
+		return nil, nil
+	case !public(name):
+		return nil, nil // no CA would; the default certificate answers
+	case strings.HasPrefix(name, "*.") && a.DNSChallenge == nil:
+		return nil, &config.Problem{
+			Object: "certificate " + name, Message: "a wildcard needs the DNS-01 challenge; no certificate is ordered for it",
+			Allowed: "set acme.dnsChallenge", Warning: true,
+		}
+	}
+	return &cert.Want{Names: []string{name}, Issuer: c.acme.ID(), Source: "host rule", FromRule: true}, nil
+}
+
+// covers tells whether a pattern of the list is the name, or a wildcard over
+// its parent.
+func covers(patterns []string, name string) bool {
+	_, parent, _ := strings.Cut(name, ".")
+	return slices.Contains(patterns, name) || parent != "" && slices.Contains(patterns, "*."+parent)
+}
+
+// public tells whether an ACME CA might issue for the name at all.
+func public(name string) bool {
+	if net.ParseIP(name) != nil || !strings.Contains(name, ".") {
+		return false
+	}
+	return !slices.ContainsFunc([]string{".localhost", ".local", ".internal"}, func(suffix string) bool {
+		return strings.HasSuffix(name, suffix)
+	})
+}
+
+// writeCA puts the local CA's certificate where people find it, once it is
+// known; the store may take its time.
+func (c *certificates) writeCA(ctx context.Context) error {
+	if c.local == nil || c.static.Store.Kind != config.StoreFile {
+		<-ctx.Done()
+		return nil
+	}
+	path := filepath.Join(c.static.Store.Directory, "ca.pem")
+	for {
+		text, err := c.local.CA(ctx)
+		if err == nil {
+			err = os.WriteFile(path, text, 0o644)
+		}
+		if err == nil {
+			c.log.Info("local CA: clients that trust this file trust its certificates", "file", path)
+			<-ctx.Done()
+			return nil
+		}
+		const next = 5 * time.Second
+		c.log.Warn("local CA's certificate is not written yet", "file", path, "err", err, "next", next)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(next):
+		}
+	}
+}

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gatehouse/internal/acme"
+	"gatehouse/internal/api"
+	"gatehouse/internal/config"
+	"gatehouse/internal/controller"
+	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/middleware"
+	"gatehouse/internal/provider"
+	filep "gatehouse/internal/provider/file"
+	"gatehouse/internal/provider/kv"
+	"gatehouse/internal/proxy"
+	"gatehouse/internal/store"
+	"gatehouse/internal/upstream"
+)
+
+// gateway is one running replica: all parts, wired.
+type gateway struct {
+	static *config.Static
+	gatewayOptions
+
+	shared     closingStore
+	proxy      *proxy.Proxy
+	registry   *upstream.Registry
+	controller *controller.Controller
+	certs      *certificates
+	responder  *acme.Responder
+	replicas   *replicas
+	api        http.Handler
+	health     http.Handler
+	stats      *api.Stats
+	accessLog  *middleware.AccessLog
+	servers    []*entrypoint.Server
+	draining   atomic.Bool
+}
+
+// replicaName is [cluster] node, else the host's name and a random part: two
+// replicas on one host must differ.
+func replicaName(s *config.Static) string {
+	if s.Cluster != nil && s.Cluster.Node != "" {
+		return s.Cluster.Node
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "replica"
+	}
+	return strings.ToLower(host + "-" + rand.Text()[:6])
+}
+
+// gatewayOptions is what a replica is wired with, beside its settings.
+type gatewayOptions struct {
+	name    string
+	routing store.Store // what [etcd] names; nil: none
+	file    string      // the static configuration's file; "": none
+	log     *slog.Logger
+	logTo   *logFile
+}
+
+// newGateway wires a replica and binds its entry points.
+func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gateway, error) {
+	g := &gateway{static: s, gatewayOptions: o}
+	log := o.log
+	var err error
+	if g.shared, err = openShared(ctx, s, o.name, log); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if g.certs, err = newCertificates(s, g.shared, o.name, log); err != nil {
+		return nil, err
+	}
+	g.responder = acme.NewResponder(g.shared, log)
+	g.replicas = newReplicas(g.shared, o.name, version(), log)
+	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
+	g.proxy = proxy.New(log)
+	g.controller = controller.New(controller.Options{Providers: g.providers(), Apply: g.apply, Logger: log})
+	if s.AccessLog != nil {
+		g.accessLog, err = middleware.OpenAccessLog(middleware.AccessLogOptions{
+			FilePath: s.AccessLog.FilePath, Format: strings.ToLower(s.AccessLog.Format), Logger: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	g.makeAPI()
+	return g, g.listen()
+}
+
+func (g *gateway) providers() []provider.Provider {
+	var list []provider.Provider
+	if f := g.static.File; f != nil {
+		list = append(list, filep.New(fileOptions(f, g.file, g.log)))
+	}
+	if g.routing != nil {
+		list = append(list, kv.New(kv.Options{
+			Store: g.routing, Prefix: g.static.Etcd.Prefix, Watch: g.static.Etcd.Watch, Read: g.readElsewhere, Logger: g.log,
+		}))
+	}
+	return list
+}
+
+// fileOptions follows [file]: with neither file nor folder named, the routing
+// is in the static configuration's own file.
+func fileOptions(f *config.File, static string, log *slog.Logger) filep.Options {
+	o := filep.Options{Filename: f.Filename, Directory: f.Directory, Watch: f.Watch, Logger: log}
+	if o.Filename == "" && o.Directory == "" {
+		o.Filename, o.Static = static, true
+	}
+	return o
+}
+
+// readElsewhere reads another part of the store that [etcd] names, once.
+func (g *gateway) readElsewhere(ctx context.Context, prefix string) ([]store.Entry, error) {
+	static := *g.static
+	etcd := *g.static.Etcd
+	etcd.Prefix = prefix
+	static.Etcd = &etcd
+	s, err := openRouting(ctx, &static, g.name, g.log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.Close() }()
+	return store.List(ctx, s, "")
+}
+
+// apply compiles and serves what the controller merged.
+func (g *gateway) apply(r config.Routing, known []config.Problem) []config.Problem {
+	snap, problems := compile(r, known, g.registry, g.static, g.log)
+	g.proxy.Swap(snap)
+	return append(problems, g.certs.routing(r, snap)...)
+}
+
+func compile(r config.Routing, known []config.Problem, registry *upstream.Registry, s *config.Static, log *slog.Logger) (*proxy.Snapshot, []config.Problem) {
+	o := proxy.Options{
+		EntryPoints: proxyEntryPoints(s), DefaultEntryPoints: s.DefaultEntryPoints,
+		Builders: middleware.Builders(), Logger: log, Known: known,
+	}
+	if s.Retry != nil {
+		o.Retry = cmp.Or(s.Retry.Attempts, 1)
+	}
+	return proxy.Compile(withDefaults(r, s), registry, o)
+}
+
+// withDefaults fills what services leave open from the global settings.
+func withDefaults(r config.Routing, s *config.Static) config.Routing {
+	services := make(map[string]config.Service, len(r.Services))
+	for name, service := range r.Services {
+		if lb := service.LoadBalancer; lb != nil {
+			changed := *lb
+			t := &changed.ServersTransport
+			t.InsecureSkipVerify = t.InsecureSkipVerify || s.InsecureSkipVerify
+			if len(t.RootCAs) == 0 {
+				t.RootCAs = s.RootCAs
+			}
+			if h := changed.HealthCheck; h != nil && h.Interval == 0 && s.HealthCheck != nil {
+				check := *h
+				check.Interval = s.HealthCheck.Interval.Std()
+				changed.HealthCheck = &check
+			}
+			service.LoadBalancer = &changed
+		}
+		services[name] = service
+	}
+	r.Services = services
+	return r
+}
+
+func upstreamOptions(s *config.Static, log *slog.Logger) upstream.Options {
+	o := upstream.Options{Logger: log, MaxIdle: s.MaxIdleConnsPerHost}
+	if f := s.ForwardingTimeouts; f != nil {
+		o.DialTimeout, o.AnswerTimeout = f.DialTimeout.Std(), f.ResponseHeaderTimeout.Std()
+	}
+	return o
+}
+
+func (g *gateway) makeAPI() {
+	o := api.Options{
+		Version: version(), Replica: g.name, Logger: g.log,
+		Sources:      func() map[string]config.Routing { return g.controller.State().Sources },
+		Problems:     func() []config.Problem { return g.controller.State().Problems },
+		Ready:        g.ready,
+		Snapshot:     g.proxy.Snapshot,
+		Certificates: g.certs.keeper.Status,
+		Replicas:     g.replicas.list,
+	}
+	if a := g.static.API; a != nil {
+		recent := 0
+		if a.Statistics != nil {
+			recent = a.Statistics.RecentErrors
+		}
+		g.stats = api.NewStats(recent)
+		o.Stats, o.Dashboard, o.Debug, o.ReadOnly = g.stats, a.Dashboard, a.Debug || g.static.Debug, a.ReadOnly
+	}
+	g.api, g.health = api.Handlers(o)
+	g.warnOpenAPI()
+}
+
+// warnOpenAPI tells of an API that anybody may read.
+func (g *gateway) warnOpenAPI() {
+	if g.static.API == nil {
+		return
+	}
+	e := g.static.EntryPoints[g.static.API.EntryPoint]
+	host, _, _ := net.SplitHostPort(e.Address)
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() || e.Auth != nil {
+		return
+	}
+	g.log.Warn("the API and dashboard are open to whoever reaches their address; set a password",
+		"address", e.Address, "key", "entryPoints."+g.static.API.EntryPoint+".auth.basic.users")
+}
+
+// ready: heard of every provider and serving it, and not about to stop.
+func (g *gateway) ready() (bool, string) {
+	state := g.controller.State()
+	switch {
+	case g.draining.Load():
+		return false, "this replica is stopping"
+	case !state.Ready():
+		return false, fmt.Sprintf("waiting for the first configuration of: %s", strings.Join(state.Waiting, ", "))
+	}
+	return true, ""
+}
+
+// run serves until ctx ends and everything is drained.
+func (g *gateway) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for name, duty := range map[string]func(context.Context) error{
+		"controller":   g.controller.Run,
+		"certificates": g.certs.keeper.Run,
+		"challenges":   g.responder.Run,
+		"replicas":     g.replicas.Run,
+		"local CA":     g.certs.writeCA,
+		"signals":      g.reopenOnSignal,
+	} {
+		wg.Go(func() { g.duty(ctx, name, duty) })
+	}
+	err := g.serve(ctx)
+	wg.Wait()
+	g.registry.Close()
+	if g.accessLog != nil {
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = g.accessLog.Close(flush)
+	}
+	return errors.Join(err, g.shared.Close())
+}
+
+// duty keeps a loop running until ctx ends: one that breaks off is a bug, but
+// no reason to stop serving.
+func (g *gateway) duty(ctx context.Context, name string, run func(context.Context) error) {
+	const next = 5 * time.Second
+	for ctx.Err() == nil {
+		err := protectedRun(ctx, run)
+		if ctx.Err() != nil {
+			return
+		}
+		g.log.Error("duty broke off; it is started again", "duty", name, "err", err, "next", next)
+		select {
+		case <-ctx.Done():
+		case <-time.After(next):
+		}
+	}
+}
+
+func protectedRun(ctx context.Context, run func(context.Context) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return run(ctx)
+}
+
+// reopenOnSignal opens log files anew on SIGUSR1, after they were moved away.
+func (g *gateway) reopenOnSignal(ctx context.Context) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals:
+			if err := g.logTo.Reopen(); err != nil {
+				g.log.Error("log is not opened anew", "err", err)
+			}
+			if g.accessLog != nil {
+				if err := g.accessLog.Reopen(); err != nil {
+					g.log.Error("access log is not opened anew", "err", err)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"gatehouse/internal/store"
+)
+
+const runHelp = `gatehouse [run] [flags]
+
+Serves until SIGINT or SIGTERM, then lets requests under way finish. Settings come from defaults, a file (-c, else the first
+of gatehouse.toml, gatehouse.yaml and traefik.toml in /etc/gatehouse, /etc/traefik, $HOME/.gatehouse, $HOME/.traefik and .),
+the environment (GATEHOUSE_ETCD_ENDPOINT ...), flags and, with --etcd, the key-value store; later ones win. SIGUSR1 opens log
+files anew.
+
+`
+
+func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	loaded, problems, err := load(runHelp, args, errOut)
+	if err != nil {
+		return err
+	}
+	if rest := loaded.Flags.Args; len(rest) > 0 {
+		return usageError(unexpected(rest))
+	}
+	log, logTo, err := newLogger(loaded.Static, errOut)
+	if err != nil {
+		return err
+	}
+	logProblems(log, problems)
+	log.Info("gatehouse starts", "version", version(), "file", loaded.File)
+
+	static := loaded.Static
+	name := replicaName(static)
+	var routing store.Store
+	if static.Etcd != nil {
+		opened, err := openRouting(ctx, static, name, log)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = opened.Close() }()
+		routing = opened
+		if static, err = overlay(ctx, loaded, opened, log); err != nil {
+			return ignoreStop(ctx, err)
+		}
+	}
+	applyBind(static)
+	g, err := newGateway(ctx, static, gatewayOptions{name: name, routing: routing, file: loaded.File, log: log, logTo: logTo})
+	if err != nil {
+		return ignoreStop(ctx, err)
+	}
+	return g.run(ctx)
+}
+
+// ignoreStop: being told to stop while starting is no error.
+func ignoreStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/store"
+	"gatehouse/internal/store/etcd2store"
+	"gatehouse/internal/store/etcd3store"
+	"gatehouse/internal/store/filestore"
+)
+
+// A closingStore is a store with the connection behind it.
+type closingStore interface {
+	store.Store
+	io.Closer
+}
+
+// memory gives store.Mem a Close.
+type memory struct{ store.Store }
+
+func (memory) Close() error { return nil }
+
+// openShared opens the store that the replicas share, as [store] says.
+func openShared(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
+	switch s.Store.Kind {
+	case config.StoreMemory:
+		log.Warn("the store is in memory: certificates are lost at the end", "key", "store.kind")
+		return memory{store.NewMem(s.Store.TTL.Std()).Replica(replica)}, nil
+	case config.StoreEtcd, config.StoreEtcd2:
+		return openEtcd(ctx, s.Store.Connection(s.Etcd), s.Store.Kind == config.StoreEtcd, s.Store.TTL.Std(), replica, log)
+	default:
+		return filestore.Open(filestore.Options{
+			Dir: s.Store.Directory, TTL: s.Store.TTL.Std(), Replica: replica, Logger: log,
+		})
+	}
+}
+
+// openRouting opens the place [etcd] reads routing and static settings from.
+func openRouting(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
+	return openEtcd(ctx, s.Etcd.KVProvider, s.Etcd.UseAPIV3, s.Store.TTL.Std(), replica, log)
+}
+
+func openEtcd(ctx context.Context, c config.KVProvider, v3 bool, ttl time.Duration, replica string, log *slog.Logger) (closingStore, error) {
+	tlsConfig, err := clientTLS(c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("read the store's TLS settings: %w", err)
+	}
+	if v3 {
+		return etcd3store.Open(ctx, etcd3store.Options{
+			Endpoints: c.Endpoints(), Prefix: c.Prefix, Username: c.Username, Password: c.Password.Reveal(),
+			TLS: tlsConfig, TTL: ttl, Replica: replica, Logger: log,
+		})
+	}
+	return etcd2store.Open(ctx, etcd2store.Options{
+		Endpoints: c.Endpoints(), Prefix: c.Prefix, Username: c.Username, Password: c.Password.Reveal(),
+		TLS: tlsConfig, TTL: ttl, Replica: replica, Logger: log,
+	})
+}
+
+// clientTLS makes what a TLS client section says; nil stays nil.
+func clientTLS(c *config.ClientTLS) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	out := &tls.Config{InsecureSkipVerify: c.InsecureSkipVerify, MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		pool, err := certPool([]string{c.CA})
+		if err != nil {
+			return nil, err
+		}
+		out.RootCAs = pool
+	}
+	if c.Cert != "" || c.Key != "" {
+		cert, err := pathOrPEM(c.Cert)
+		if err != nil {
+			return nil, err
+		}
+		key, err := pathOrPEM(c.Key.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("read client certificate: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// certPool reads CA certificates, each a path or PEM.
+func certPool(list []string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	for _, item := range list {
+		text, err := pathOrPEM(item)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("read CA certificate: no PEM certificate in %.60q", item)
+		}
+	}
+	return pool, nil
+}
+
+func pathOrPEM(item string) ([]byte, error) {
+	if strings.Contains(item, "-----BEGIN ") {
+		return []byte(item), nil
+	}
+	return os.ReadFile(item)
+}
