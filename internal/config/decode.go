@@ -36,7 +36,7 @@ type decoder struct {
 	base     string            // dotted key of the root node in its file
 	path     []string
 	problems []Problem
-	fields   map[reflect.Type][]field
+	fields   map[reflect.Type][]field // what is known of the schema; may be shared by runs one after another
 }
 
 // mode is what a node hands down to those below it.
@@ -64,7 +64,9 @@ func (d *decoder) run(n *Node, into any) []Problem {
 	if n == nil {
 		return nil
 	}
-	d.fields = make(map[reflect.Type][]field)
+	if d.fields == nil {
+		d.fields = make(map[reflect.Type][]field)
+	}
 	if n.Origin.Line > 0 {
 		d.base = n.Origin.Key
 	}

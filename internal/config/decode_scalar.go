@@ -161,6 +161,10 @@ func describeNode(n *Node) string {
 	case nil:
 		return "nothing"
 	case string:
+		const most = 60 // somebody may have given a whole certificate
+		if len(x) > most {
+			x = strings.ToValidUTF8(x[:most], "") + "..."
+		}
 		return "the text " + strconv.Quote(x)
 	case bool:
 		return strconv.FormatBool(x)

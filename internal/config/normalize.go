@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -55,22 +54,6 @@ func (s *Static) moved(from, to string) {
 	if o, ok := s.origins[strings.ToLower(from)]; ok && !s.written(to) {
 		s.origins[strings.ToLower(to)] = o
 	}
-}
-
-// Level is the least level to log: debug wins over logLevel.
-func (s *Static) Level() slog.Level {
-	if s.Debug {
-		return slog.LevelDebug
-	}
-	switch strings.ToLower(s.LogLevel) {
-	case "debug":
-		return slog.LevelDebug
-	case "warn", "warning":
-		return slog.LevelWarn
-	case "error", "fatal", "panic":
-		return slog.LevelError
-	}
-	return slog.LevelInfo
 }
 
 // warnings lists the renamed keys and the keys not in force that are set, in

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,7 +89,7 @@ type (
 // A bad object is left out with a Problem, the rest is kept. provider becomes
 // part of every origin. A nil n is an empty Routing.
 func ParseRouting(n *Node, provider string) (Routing, []Problem) {
-	p := routingParser{provider: provider, transports: map[string]ServersTransport{}, out: Routing{
+	p := routingParser{provider: provider, fields: map[reflect.Type][]field{}, transports: map[string]ServersTransport{}, out: Routing{
 		Routers:     map[string]Router{},
 		Middlewares: map[string]Middleware{},
 		Services:    map[string]Service{},
@@ -133,6 +134,7 @@ func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
 type routingParser struct {
 	provider    string
 	weak, nanos bool
+	fields      map[reflect.Type][]field
 	transports  map[string]ServersTransport
 	out         Routing
 	problems    []Problem
@@ -167,7 +169,8 @@ func (p *routingParser) decode(kind, name string, n *Node, into any) bool {
 		p.bad(n, kind, name, describeNode(n)+" where a section is wanted", "")
 		return false
 	}
-	problems := Decode(n, into)
+	d := decoder{fields: p.fields}
+	problems := d.run(n, into)
 	for _, problem := range problems {
 		problem.Origin.Provider = p.provider
 		problem.Message = strings.TrimPrefix(problem.Object+": "+problem.Message, ": ")
@@ -316,6 +319,10 @@ func (p *routingParser) transport(service string, n *Node, lb *LoadBalancer) boo
 		return p.decode("service", service, n, &lb.ServersTransport)
 	}
 	ref, ok := n.Value.(string)
+	if !ok {
+		p.bad(n, "service", service, describeNode(n)+" where a servers transport is wanted", "its name, or a section")
+		return false
+	}
 	ref = strings.TrimSuffix(ref, "@"+p.provider)
 	if lb.ServersTransport, ok = p.transports[ref]; !ok {
 		p.bad(n, "service", service, fmt.Sprintf("no such servers transport: %q", ref),

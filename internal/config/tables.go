@@ -20,6 +20,7 @@ var renamed = []struct{ old, new string }{
 // Reasons why a key is accepted and has no effect.
 const (
 	later      = "not in force yet"
+	closed     = "not in force yet: requests are refused meanwhile"
 	noTemplate = "without effect: there are no templates"
 	noCalls    = "without effect: Gatehouse never calls home"
 	noTrace    = "without effect: use debug"
@@ -38,12 +39,12 @@ var notInForce = []struct{ key, why string }{
 	{"accessLog.fields", later},
 	{"entryPoints.*.network", "without effect: the address says it"},
 	{"entryPoints.*.proxyProtocol", later},
-	{"entryPoints.*.auth.digest", later},
-	{"entryPoints.*.auth.forward", later},
+	{"entryPoints.*.auth.digest", closed},
+	{"entryPoints.*.auth.forward", closed},
 	{"entryPoints.*.tls.clientCA.files", later},
 	{"entryPoints.*.tls.clientCAFiles", later},
-	{"web.auth.digest", later},
-	{"web.auth.forward", later},
+	{"web.auth.digest", closed},
+	{"web.auth.forward", closed},
 	{"web.path", "without effect: the API is served at /api"},
 	{"web.metrics", later},
 	{"metrics.prometheus", later},

@@ -205,6 +205,10 @@ func (s *Static) validateTLS(key string, t *EntryPointTLS) []Problem {
 			out = append(out, p)
 		}
 	}
+	if ca := t.ClientCA; len(ca.Files) > 0 && !ca.Optional {
+		// Serving on without the check would open what it protects.
+		out = append(out, s.bad(key+".clientCA.files", "client certificates are not checked yet: everybody could come in", "remove it, or optional = true"))
+	}
 	for i, pair := range t.Certificates {
 		if pair.CertFile == "" || pair.KeyFile == "" {
 			out = append(out, s.bad(key+".certificates."+strconv.Itoa(i), "half a certificate", "certFile and keyFile"))
