@@ -23,6 +23,7 @@ func Margin(ttl time.Duration) time.Duration { return ttl / 5 }
 type Hold struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	outer  *Hold // it ends with this one; may be nil
 
 	mu    sync.Mutex
 	until time.Time // zero: no deadline yet
@@ -35,6 +36,16 @@ func NewHold(parent context.Context, until time.Time) *Hold {
 	h := &Hold{}
 	h.ctx, h.cancel = context.WithCancelCause(parent)
 	h.Extend(until)
+	return h
+}
+
+// Within begins a hold that ends with parent or with outer: a lease that is as
+// good as the session it goes with.
+func (outer *Hold) Within(parent context.Context) *Hold {
+	h := &Hold{outer: outer}
+	h.ctx, h.cancel = context.WithCancelCause(parent)
+	stop := context.AfterFunc(outer.Context(), func() { h.cancel(context.Cause(outer.ctx)) })
+	context.AfterFunc(h.ctx, func() { stop() })
 	return h
 }
 
@@ -95,6 +106,12 @@ func (h *Hold) expire() {
 	h.mu.Unlock()
 	if over {
 		h.cancel(fmt.Errorf("%w: not renewed in time", ErrLeaseLost))
+	}
+	if h.outer == nil {
+		return
+	}
+	if err := h.outer.Err(); err != nil {
+		h.cancel(err)
 	}
 }
 

@@ -1,0 +1,38 @@
+package store
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	backoffLeast = 50 * time.Millisecond
+	backoffMost  = 2 * time.Second // what returns is seen within it
+)
+
+// Backoff is how long the stores wait between attempts: longer each time, with
+// jitter, never over two seconds and never giving up. The zero Backoff is
+// ready. It belongs to one goroutine.
+type Backoff struct{ last time.Duration }
+
+// Next is how long to wait now.
+func (b *Backoff) Next() time.Duration {
+	b.last = min(max(2*b.last, backoffLeast), backoffMost)
+	return b.last/2 + rand.N(b.last/2)
+}
+
+// Reset begins anew, after a success.
+func (b *Backoff) Reset() { b.last = 0 }
+
+// Sleep waits for d and says whether ctx still lasts.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
