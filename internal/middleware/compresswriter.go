@@ -135,6 +135,8 @@ func (w *compressWriter) finish() {
 		}
 	case !w.decided && w.status != 0:
 		w.pass()
+	case !w.decided && w.head:
+		w.WriteHeader(http.StatusOK) // an answer to HEAD varies as its GET does
 	}
 }
 

@@ -36,9 +36,12 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 	}
 	check(p.Average >= 0 && p.Average <= 1e9, "average", "0 (no limit) to 1000000000")
 	check(p.Burst >= 0 && p.Burst <= 1e6, "burst", "0 to 1000000")
-	check(p.Period > 0 && p.Period.Std() <= time.Hour, "period", "more than 0, at most 1h")
+	check(p.Period > 0 && p.Period.Std() <= 24*time.Hour, "period", "more than 0, at most 24h")
 	if hasError(problems) {
 		return nil, problems
+	}
+	if p.Average > 0 && p.Period.Std()/time.Duration(p.Average) > maxRefill/time.Duration(max(p.Burst, 1)) {
+		return nil, []config.Problem{env.problem("burst", "would take too long to fill again", "period/average*burst at most a year")}
 	}
 	if p.Average == 0 {
 		return func(next http.Handler) http.Handler { return next }, problems
@@ -57,6 +60,9 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 		})
 	}, problems
 }
+
+// maxRefill keeps times far from overflow.
+const maxRefill = 365 * 24 * time.Hour
 
 // The memory of a limiter: at most shards * shardSize clients.
 const (

@@ -30,6 +30,17 @@ func Builders() map[string]Builder {
 	}
 }
 
+// Find gives the builder of a kind, whatever its case: keys of configuration
+// are matched so everywhere.
+func Find(kind string) (Builder, bool) {
+	for name, b := range Builders() {
+		if strings.EqualFold(name, kind) {
+			return b, true
+		}
+	}
+	return nil, false
+}
+
 // Params are a kind's decoded parameters. Build may also be called directly,
 // by whoever has the parameters from elsewhere (an entry point's settings).
 type Params interface {
@@ -82,12 +93,20 @@ func (e Env) problemAt(key string, index int, message, allowed string) config.Pr
 		if !strings.EqualFold(f.Name, key) {
 			continue
 		}
-		p.Origin = f.Origin
+		p.Origin = nearest(f.Origin, p.Origin)
 		if f.Node != nil && index >= 0 && index < len(f.Node.Items) {
-			p.Origin = f.Node.Items[index].Origin
+			p.Origin = nearest(f.Node.Items[index].Origin, p.Origin)
 		}
 	}
 	return p
+}
+
+// nearest prefers the place that says more, if it says anything.
+func nearest(inner, outer config.Origin) config.Origin {
+	if inner == (config.Origin{}) {
+		return outer
+	}
+	return inner
 }
 
 // missing is a key that must be there and is not.
