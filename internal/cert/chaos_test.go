@@ -2,6 +2,7 @@ package cert
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -11,11 +12,13 @@ import (
 	"gatehouse/internal/store"
 )
 
+var seeds = flag.Uint64("seeds", 25, "how many random fault plans TestFaultPlans runs")
+
 // Under a random plan of deaths, partitions, revoked sessions and an ailing
 // CA: everything is served in the end, each certificate was issued once, and
 // nothing is left behind. A failing seed names itself.
 func TestFaultPlans(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range *seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { faultPlan(t, rand.New(rand.NewPCG(seed, 7))) })
 		})
