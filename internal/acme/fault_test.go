@@ -207,8 +207,8 @@ func TestRefusedName(t *testing.T) {
 			t.Errorf("%s: %v", names, err)
 		}
 	}
-	if n := w.proxy.Accepted(faultca.NewOrder); n != 0 {
-		t.Errorf("%d orders", n)
+	if asked, made := w.proxy.Forwarded(faultca.NewOrder), w.proxy.Accepted(faultca.NewOrder); asked != 1 || made != 0 {
+		t.Errorf("the CA was asked %d times and made %d orders", asked, made)
 	}
 }
 
@@ -336,5 +336,29 @@ func TestDamagedAccountIsKept(t *testing.T) {
 	}
 	if e, err := st.Get(t.Context(), "accounts/pebble"); err != nil || !strings.Contains(string(e.Value), "aGVsbG8=") || w.proxy.AccountKeys() > 0 {
 		t.Errorf("it was replaced: %v", err)
+	}
+}
+
+// TestRefusedFinalize: a refusal that leaves the order ready keeps it, as what
+// is wrong may be mended; one of the key gives it up with the key.
+func TestRefusedFinalize(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	for problem, orders := range map[string]int{"caa": 1, "badCSR": 2} {
+		st := w.mem.Replica("one")
+		i := w.issuer(http01, st)
+		name := strings.ToLower(problem) + ".example.com"
+		req := request(t, st, problem, name)
+		w.proxy.Inject(faultca.Fault{Step: faultca.Finalize, Status: 403, Problem: problem})
+		_, err := i.Obtain(t.Context(), req)
+		if err == nil || !strings.Contains(err.Error(), "said 403 "+problem+": made by faultca") {
+			t.Errorf("%s: %v", problem, err)
+		}
+		if _, err := i.Obtain(t.Context(), req); err != nil {
+			t.Errorf("%s, then mended: %v", problem, err)
+		}
+		if n, certs := w.proxy.Orders(name), w.proxy.Certificates(name); n != orders || certs != 1 {
+			t.Errorf("%s: %d orders, %d certificates; want %d and 1", problem, n, certs, orders)
+		}
 	}
 }

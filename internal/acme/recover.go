@@ -23,12 +23,16 @@ func (m *machine) recover(ctx context.Context, err error) error {
 		return m.settle(ctx)
 	case call.is("badCSR", "badPublicKey"):
 		return m.fail(ctx, err) // another key may do
-	case call.is("orderNotReady"), call.Op == "challenge" && call.is("malformed"):
-		// The CA is further than we know.
-	case !call.transient() && m.book.now.Order != "":
+	case !soon(call) && m.book.now.Order != "":
 		return m.ask(ctx, err)
 	}
 	return m.pause(ctx, err)
+}
+
+// soon reports whether it is worth looking again: the call may work next time,
+// or was refused because the CA is further than we know.
+func soon(e *callError) bool {
+	return e.transient() || e.is("orderNotReady") || e.Op == "challenge" && e.is("malformed")
 }
 
 // settle finds or makes the account again. The journal tells next that the
@@ -80,7 +84,7 @@ func (m *machine) pause(ctx context.Context, err error) error {
 	d := t.retryFirst << min(m.tries, 10)
 	switch {
 	case errors.As(err, &call):
-		if !call.transient() && !call.is("orderNotReady", "malformed") {
+		if !soon(call) {
 			return err
 		}
 		if wait := time.Until(call.After); wait > t.retryAfterMost {
