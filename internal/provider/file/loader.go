@@ -176,7 +176,7 @@ func (f *loaded) settled(c change, now time.Time) bool {
 	c.since = before.since
 	f.changing = &c
 	same := before.gone == c.gone && bytes.Equal(before.text, c.text)
-	return same || now.Sub(c.since) >= settle
+	return same || len(c.text) > 0 && now.Sub(c.since) >= settle // never a file caught empty
 }
 
 // routing joins the files in the order of their paths. A name two files

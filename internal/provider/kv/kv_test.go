@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,12 @@ func (h *heard) publish(r config.Routing, p []config.Problem) {
 	defer h.mu.Unlock()
 	h.times++
 	h.routing, h.problems = r, p
+}
+
+func (h *heard) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.times
 }
 
 // want checks the number of publications, the routers and a problem's text.
@@ -122,13 +129,14 @@ func TestPublishesWhatChangesTheRoutingAndNothingElse(t *testing.T) {
 		h.want(t, 1, "", "web")
 		put(t, s, "frontends/b/routes/r/rule=Host:b.com", "frontends/b/backend=b")
 		synctest.Wait()
-		if h.times > 3 {
-			t.Errorf("published %d times", h.times)
+		times := h.count()
+		if times > 3 {
+			t.Errorf("published %d times", times)
 		}
-		h.want(t, h.times, "", "b", "web")
+		h.want(t, times, "", "b", "web")
 		put(t, s, "http/routers/c/rule=Host(`c.com`)", "http/routers/c/service=b", "frontend/x=y")
 		synctest.Wait()
-		h.want(t, h.times, "did you mean frontends?", "b", "c", "web")
+		h.want(t, h.count(), "did you mean frontends?", "b", "c", "web")
 	})
 }
 
@@ -203,10 +211,11 @@ func TestAliasSwitchesAtOnce(t *testing.T) {
 			trees[name] = store.NewMem(5 * time.Second).Replica("a")
 			put(t, trees[name], web, "frontends/"+host+"/backend=b", "frontends/"+host+"/routes/r/rule=Host:"+host+".com")
 		}
-		reads, broken := 0, false
+		var reads atomic.Int64
+		var broken atomic.Bool
 		h := start(t, Options{Store: s, Prefix: "/traefik", Watch: true, Read: func(ctx context.Context, prefix string) ([]store.Entry, error) {
-			reads++
-			if broken {
+			reads.Add(1)
+			if broken.Load() {
 				return nil, errors.New("timeout")
 			}
 			return store.List(ctx, trees[strings.TrimPrefix(prefix, "/configurations/")], "")
@@ -223,17 +232,17 @@ func TestAliasSwitchesAtOnce(t *testing.T) {
 		put(t, s, "alias=/configurations/one/") // the same again
 		synctest.Wait()
 		h.want(t, 3, "", "late", "one")
-		broken = true
+		broken.Store(true)
 		put(t, s, "alias=/configurations/two")
 		time.Sleep(time.Minute)
 		h.want(t, 3, "", "late", "one")
-		broken = false
+		broken.Store(false)
 		time.Sleep(time.Minute)
 		h.want(t, 4, "", "two")
-		before := reads
+		before := reads.Load()
 		time.Sleep(time.Hour)
-		if reads != before {
-			t.Errorf("%d reads more", reads-before)
+		if after := reads.Load(); after != before {
+			t.Errorf("%d reads more", after-before)
 		}
 		remove(t, s, "alias")
 		synctest.Wait()
