@@ -27,9 +27,8 @@ type pool struct {
 	health    *config.HealthCheck
 	retry     int
 	maxConn   int64
-	passHost  bool
-	keepHost  *httputil.ReverseProxy // servers see the client's host
-	ownHost   *httputil.ReverseProxy // servers see their own
+	passHost  bool          // servers see the client's host
+	flush     time.Duration // at most this long is an answer held back
 	buffers   *buffers
 	logger    *slog.Logger
 }
@@ -65,15 +64,14 @@ func (p *pool) init(lb *config.LoadBalancer) {
 	p.balancer.up = func(i int) bool { return p.servers[i].state.up() }
 	p.sticky = newSticky(lb.Sticky, p.name, members)
 	p.passHost = lb.PassHostHeader == nil || *lb.PassHostHeader
-	p.keepHost = p.engine(lb, true)
-	p.ownHost = p.engine(lb, false)
+	p.flush = lb.ResponseForwarding
 }
 
-func (p *pool) engine(lb *config.LoadBalancer, keepHost bool) *httputil.ReverseProxy {
+func (p *pool) engine(keepHost bool) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { rewrite(r, keepHost) },
 		Transport:     p,
-		FlushInterval: lb.ResponseForwarding,
+		FlushInterval: p.flush,
 		BufferPool:    p.buffers,
 		ErrorHandler:  p.fail,
 		ErrorLog:      log.New(cutLog{p}, "", 0),
@@ -111,10 +109,7 @@ func (p *pool) handler(passHostHeader *bool) http.Handler {
 	if passHostHeader != nil {
 		keep = *passHostHeader
 	}
-	engine := p.ownHost
-	if keep {
-		engine = p.keepHost
-	}
+	engine := p.engine(keep)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		middleware.RecordFrom(r.Context()).Service = p.name
 		n := p.state.inFlight.Add(1)
