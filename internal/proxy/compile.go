@@ -54,12 +54,18 @@ func Compile(r config.Routing, reg *upstream.Registry, o Options) (*Snapshot, []
 
 // unknown drops problems that were reported before.
 func unknown(problems, known []config.Problem) []config.Problem {
+	type identity struct {
+		object, message string
+		origin          config.Origin
+	}
+	seen := make(map[identity]bool, len(known))
+	for _, p := range known {
+		seen[identity{p.Object, p.Message, p.Origin}] = true
+	}
 	var news []config.Problem
 	for _, p := range problems {
-		same := func(k config.Problem) bool {
-			return k.Object == p.Object && k.Origin == p.Origin && k.Message == p.Message
-		}
-		if !slices.ContainsFunc(known, same) && !slices.ContainsFunc(news, same) {
+		if id := (identity{p.Object, p.Message, p.Origin}); !seen[id] {
+			seen[id] = true
 			news = append(news, p)
 		}
 	}
