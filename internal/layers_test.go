@@ -31,7 +31,11 @@ var allowed = map[string][]string{
 	"cert":       {"store"},
 	"acme":       {"acme/dns", "cert", "store"},
 	"acme/dns":   {},
-	"localca":    {"cert", "store"},
+	// one folder per DNS provider, and the map that lists them
+	"acme/dns/providers": {"acme/dns", "acme/dns/*"},
+	"acme/dns/route53":   {"acme/dns"},
+	"acme/dns/dnsupdate": {"acme/dns"},
+	"localca":            {"cert", "store"},
 	// row 3: what joins a half to its sources
 	"proxy":            {"config", "middleware", "route", "upstream"},
 	"traefik1":         {"config", "store"},
