@@ -11,11 +11,10 @@ import (
 // Routing. It is pure, and the order of the providers does not matter.
 //
 // Every name becomes name@provider. A reference is looked for in its own
-// provider first, then as it stands (already qualified). A router that names
-// a middleware nobody declares is left out: it must not serve without it. A
-// router whose service is missing is kept with the name qualified, so that it
-// answers 503 instead of letting another router take its requests. Both are
-// Problems. Names inside a weighted service are qualified too; a missing one
+// provider first, then as it stands (already qualified). A router whose
+// middleware or service nobody declares is kept with the name qualified, so
+// that it answers 503 instead of letting another router take its requests.
+// Both are Problems. Names inside a weighted service are qualified too; a missing one
 // is left for package upstream to report, which knows more reasons.
 func Merge(sources map[string]Routing) (Routing, []Problem) {
 	m := merger{out: Routing{
@@ -81,22 +80,20 @@ func (m *merger) service(s Service, provider string) Service {
 func (m *merger) router(name string, r Router, provider string) {
 	object := "router " + qualify(name, provider)
 	r.Middlewares = slices.Clone(r.Middlewares)
-	whole := true
 	for i, mw := range r.Middlewares {
 		full, ok := reference(m.out.Middlewares, mw, provider)
 		if !ok {
-			whole = false
 			m.problems = append(m.problems, Problem{
 				Origin:  r.Origin,
 				Object:  object,
-				Message: fmt.Sprintf("no such middleware: %s; the router is left out", full),
+				Message: fmt.Sprintf("no such middleware: %s; the router answers 503", full),
 				Allowed: among(full, m.out.Middlewares),
 			})
 		}
 		r.Middlewares[i] = full
 	}
 	full, ok := reference(m.out.Services, r.Service, provider)
-	if !ok && whole {
+	if !ok {
 		m.problems = append(m.problems, Problem{
 			Origin:  r.Origin,
 			Object:  object,
@@ -105,9 +102,7 @@ func (m *merger) router(name string, r Router, provider string) {
 		})
 	}
 	r.Service = full
-	if whole {
-		m.out.Routers[qualify(name, provider)] = r
-	}
+	m.out.Routers[qualify(name, provider)] = r
 }
 
 // among suggests a name; with nothing near it says nothing, since the list of

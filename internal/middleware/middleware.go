@@ -29,5 +29,5 @@ type Env struct {
 
 // Builder decodes parameters (nil: none given) and makes the middleware. With
 // a problem that is not a warning the middleware is nil, and every router that
-// names it is left out.
+// names it answers 503: it must not serve without.
 type Builder func(params *config.Node, env Env) (Middleware, []config.Problem)
