@@ -30,7 +30,13 @@ func entryPointMiddlewares(name string, e *config.EntryPoint) []config.Middlewar
 		list = append(list, config.Middleware{Origin: origin, Kind: kind, Params: &config.Node{Kind: config.Map, Fields: fields, Origin: origin}})
 	}
 	if w := e.WhiteList; w != nil {
-		add("ipAllowList", listField("sourceRange", w.SourceRange))
+		fields := []config.Field{listField("sourceRange", w.SourceRange)}
+		if w.UseXForwardedFor {
+			// The entry point has removed what untrusted peers claim.
+			depth := config.Field{Name: "depth", Node: &config.Node{Kind: config.Scalar, Value: int64(1)}}
+			fields = append(fields, config.Field{Name: "ipStrategy", Node: &config.Node{Kind: config.Map, Fields: []config.Field{depth}}})
+		}
+		add("ipAllowList", fields...)
 	}
 	if r := e.Redirect; r != nil {
 		switch {

@@ -162,23 +162,26 @@ func descend(v providerView, rest string) (any, bool) {
 	return nil, false
 }
 
-// inside finds rest = name, name/<kind> or name/<kind>/<part>.
+// inside finds rest = name, name/<kind> or name/<kind>/<part>; of several
+// readings the one with the longest name.
 func inside[T, P any](all map[string]T, rest, kind string, parts func(T) map[string]P) (any, bool) {
 	if found, ok := all[rest]; ok {
 		return found, true
 	}
-	at := strings.LastIndex(rest+"/", "/"+kind+"/")
-	if at < 0 {
-		return nil, false
+	for at := len(rest) - 1; at >= 0; at-- {
+		tail, ok := strings.CutPrefix(rest[at:], "/"+kind)
+		owner, known := all[rest[:at]]
+		if !ok || !known {
+			continue
+		}
+		if tail == "" {
+			return parts(owner), true
+		}
+		if name, ok := strings.CutPrefix(tail, "/"); ok {
+			if part, ok := parts(owner)[name]; ok {
+				return part, true
+			}
+		}
 	}
-	owner, ok := all[rest[:at]]
-	if !ok {
-		return nil, false
-	}
-	part := strings.TrimPrefix(strings.TrimPrefix(rest[at:], "/"+kind), "/")
-	if part == "" {
-		return parts(owner), true
-	}
-	found, ok := parts(owner)[part]
-	return found, ok
+	return nil, false
 }

@@ -32,6 +32,7 @@ var notInForce = []struct{ key, why string }{
 	{"checkNewVersion", noCalls},
 	{"sendAnonymousUsage", noCalls},
 	{"constraints", later},
+	{"providersThrottleDuration", "without effect: changes are in force after 100 ms of quiet, after 2 s at the latest"},
 	{"hostResolver", later},
 	{"tracing", later},
 	{"accessLog.bufferingSize", later},
