@@ -97,6 +97,12 @@ func isProtected(lower string) bool {
 // stays, in one spelling; the others are dropped. It tells whether one stayed.
 func cleanHops(r *http.Request) (upgrade bool) {
 	h := r.Header
+	trailers := false
+	for _, v := range h["Te"] {
+		for token := range strings.SplitSeq(v, ",") {
+			trailers = trailers || strings.EqualFold(strings.TrimSpace(token), "trailers")
+		}
+	}
 	asked := false
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
@@ -111,12 +117,6 @@ func cleanHops(r *http.Request) (upgrade bool) {
 	}
 	upgrade = asked && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
 		len(h["Upgrade"]) == 1 && strings.EqualFold(h["Upgrade"][0], "websocket")
-	trailers := false
-	for _, v := range h["Te"] {
-		for token := range strings.SplitSeq(v, ",") {
-			trailers = trailers || strings.EqualFold(strings.TrimSpace(token), "trailers")
-		}
-	}
 	for _, name := range [...]string{"Connection", "Upgrade", "Te", "Keep-Alive", "Proxy-Connection",
 		"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding", "Trailer", "Http2-Settings"} {
 		delete(h, name)

@@ -123,6 +123,8 @@ func inspect(r *http.Request) refusal {
 		return bad("missing or malformed Host")
 	case strings.IndexByte(r.RequestURI, '#') >= 0:
 		return bad("fragment in the request target")
+	case !asciiPath(r.RequestURI):
+		return bad("path with bytes outside ASCII")
 	case r.URL.Path == "*" && r.Method != http.MethodOptions:
 		return bad("request target * without OPTIONS")
 	case r.URL.Scheme != "" && r.URL.Scheme != "http" && r.URL.Scheme != "https", r.URL.User != nil:
@@ -138,6 +140,16 @@ func inspect(r *http.Request) refusal {
 		return refusal{http.StatusExpectationFailed, "unknown expectation"}
 	}
 	return refusal{}
+}
+
+// asciiPath looks at the target as it came: net/url has escaped the rest.
+func asciiPath(target string) bool {
+	for i := 0; i < len(target) && target[i] != '?'; i++ {
+		if target[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 func lines(h http.Header) (n int) {
