@@ -29,13 +29,8 @@ type apiError struct {
 // ServeHTTP is the API.
 func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	call := Call{At: time.Now()}
-	out, bad := d.answer(r, &call)
-	drop := false
-	if bad == nil {
-		if f, ok := d.takeFault("reply:" + call.Action); ok && f.drop {
-			drop = true
-		}
-	}
+	lost := false
+	out, bad := d.answer(r, &call, &lost)
 	call.Status = http.StatusOK
 	if bad != nil {
 		call.Status, call.Code = bad.status, bad.code
@@ -44,7 +39,7 @@ func (d *Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.calls = append(d.calls, call)
 	request := fmt.Sprintf("00000000-0000-4000-8000-%012d", len(d.calls))
 	d.mu.Unlock()
-	if drop {
+	if lost {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "text/xml")
@@ -68,7 +63,7 @@ func (e *apiError) body(request string) any {
 var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/[a-z0-9-]+/route53/aws4_request, SignedHeaders=\S*host\S*, Signature=[0-9a-f]{64}$`)
 
 // answer routes a request: who asks, what for, whether the policy allows it.
-func (d *Double) answer(r *http.Request, call *Call) (any, *apiError) {
+func (d *Double) answer(r *http.Request, call *Call, lost *bool) (any, *apiError) {
 	segments := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if segments[0] != version {
 		return nil, &apiError{status: 404, code: "UnknownOperation", message: "no such path"}
@@ -96,7 +91,7 @@ func (d *Double) answer(r *http.Request, call *Call) (any, *apiError) {
 	default:
 		call.Action = route
 	}
-	if bad := d.refuse(r, call, arn); bad != nil {
+	if bad := d.refuse(r, call, arn, lost); bad != nil {
 		return nil, bad
 	}
 	return run()
@@ -104,14 +99,12 @@ func (d *Double) answer(r *http.Request, call *Call) (any, *apiError) {
 
 // refuse checks what stands before the call itself: planned faults, the rate,
 // the signature and the policy.
-func (d *Double) refuse(r *http.Request, call *Call, arn string) *apiError {
+func (d *Double) refuse(r *http.Request, call *Call, arn string, lost *bool) *apiError {
 	if f, ok := d.takeFault(call.Action); ok {
 		if !f.drop {
 			return &apiError{status: f.status, code: f.code, message: "planned fault"}
 		}
-		d.mu.Lock()
-		d.faults = append(d.faults, fault{action: "reply:" + call.Action, drop: true})
-		d.mu.Unlock()
+		*lost = true
 	}
 	if d.throttled() {
 		return &apiError{status: 400, code: "Throttling", message: "Rate exceeded"}

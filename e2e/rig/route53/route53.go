@@ -145,9 +145,10 @@ func (d *Double) Env() map[string]string {
 // Close stops it and waits for its goroutines.
 func (d *Double) Close() error {
 	d.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	err := d.server.Shutdown(ctx)
+	_ = d.server.Shutdown(ctx) // lets requests end; connections never used it would wait for
+	err := d.server.Close()
 	d.work.Wait()
 	return err
 }

@@ -169,10 +169,13 @@ func TestTCPRetry(t *testing.T) {
 	if err := p.Present(t.Context(), rec); err == nil || !strings.Contains(err.Error(), "udp: ") || !strings.Contains(err.Error(), "tcp: ") {
 		t.Errorf("nobody answers: %v", err)
 	}
+	var mu sync.Mutex // the request given up on above is still in the queue
 	var got []mdns.RR
 	s := &mdns.Server{Listener: ln, MsgAcceptFunc: func(mdns.Header) mdns.MsgAcceptAction { return mdns.MsgAccept },
 		Handler: mdns.HandlerFunc(func(w mdns.ResponseWriter, r *mdns.Msg) {
+			mu.Lock()
 			got = r.Ns
+			mu.Unlock()
 			_ = w.WriteMsg(new(mdns.Msg).SetReply(r))
 		})}
 	started := make(chan struct{})

@@ -23,7 +23,7 @@ import (
 
 // newClient configures the SDK. It reads the process's environment and the
 // shared files itself; what getenv gives comes first.
-func newClient(getenv func(string) string, spacing time.Duration) (*route53.Client, error) {
+func newClient(getenv func(string) string, timing Timing) (*route53.Client, error) {
 	attempts := 6
 	if v := getenv("AWS_MAX_ATTEMPTS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -34,9 +34,9 @@ func newClient(getenv func(string) string, spacing time.Duration) (*route53.Clie
 	}
 	opts := []func(*config.LoadOptions) error{
 		config.WithDefaultRegion("us-east-1"), // the service is global; only the signature wants one
-		config.WithHTTPClient(&pacedClient{inner: awshttp.NewBuildableClient().WithTimeout(30 * time.Second), spacing: spacing}),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(30 * time.Second)),
 		config.WithRetryer(func() aws.Retryer {
-			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, 10*time.Second })
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = attempts, timing.Backoff })
 		}),
 	}
 	if v := first(getenv, "AWS_REGION", "AWS_DEFAULT_REGION"); v != "" {
@@ -61,6 +61,8 @@ func newClient(getenv func(string) string, spacing time.Duration) (*route53.Clie
 		return nil, fmt.Errorf("read the AWS configuration: %w", err)
 	}
 	return route53.NewFromConfig(cfg, func(o *route53.Options) {
+		// Only here: the SDK adds AWS_CA_BUNDLE to no client but its own.
+		o.HTTPClient = &pacedClient{inner: o.HTTPClient, spacing: timing.Spacing}
 		if v := first(getenv, "AWS_ENDPOINT_URL_ROUTE_53", "AWS_ENDPOINT_URL"); v != "" {
 			o.BaseEndpoint = aws.String(v)
 		}

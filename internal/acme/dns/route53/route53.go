@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -44,13 +45,14 @@ type Timing struct {
 	Poll     time.Duration // first wait between two GetChange; it doubles up to four times that; default 1 s
 	Patience time.Duration // how long values of others are looked for before they are overwritten; default 60 s
 	Spacing  time.Duration // between two requests; default 250 ms (Route 53 allows an account five a second)
+	Backoff  time.Duration // longest wait before a failed request is tried again; default 10 s
 }
 
 func (t Timing) withDefaults() Timing {
 	for _, f := range []struct {
 		d   *time.Duration
 		def time.Duration
-	}{{&t.Gather, 100 * time.Millisecond}, {&t.Poll, time.Second}, {&t.Patience, time.Minute}, {&t.Spacing, 250 * time.Millisecond}} {
+	}{{&t.Gather, 100 * time.Millisecond}, {&t.Poll, time.Second}, {&t.Patience, time.Minute}, {&t.Spacing, 250 * time.Millisecond}, {&t.Backoff, 10 * time.Second}} {
 		if *f.d == 0 {
 			*f.d = f.def
 		}
@@ -81,7 +83,7 @@ func New(opts Options) (*Provider, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	timing := opts.Timing.withDefaults()
-	client, err := newClient(opts.Getenv, timing.Spacing)
+	client, err := newClient(opts.Getenv, timing)
 	if err != nil {
 		return nil, err
 	}
@@ -124,13 +126,11 @@ func (p *Provider) change(ctx context.Context, rec dns.Record, add bool) error {
 		if !errors.As(err, &c) {
 			return err
 		}
-		if c.gone {
-			if n < 3 {
-				continue // the belief is corrected already
-			}
-			return err
+		late := time.Since(start) >= p.timing.Patience
+		if c.gone && !late {
+			continue // the belief is corrected already
 		}
-		if time.Since(start) >= p.timing.Patience {
+		if late {
 			if !add || in.force {
 				return fmt.Errorf("%w (other values there could not be read, so it was left alone)", err)
 			}
@@ -153,7 +153,9 @@ func (p *Provider) look(ctx context.Context, w *writer, rec dns.Record, c *confl
 		return nil
 	}
 	if n > 1 {
-		if err := sleep(ctx, min(p.timing.Patience/32<<min(n-2, 3), 8*time.Second)); err != nil {
+		// Not in step with other replicas that look at the same moment.
+		wait := p.timing.Patience / 32 << min(n-2, 3)
+		if err := sleep(ctx, wait/2+rand.N(wait)); err != nil {
 			return fmt.Errorf("look what is at %s: %w", rec.Name, err)
 		}
 	}

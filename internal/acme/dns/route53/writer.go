@@ -92,6 +92,9 @@ func (w *writer) merge(queue []*pending) []*work {
 		var wishes []wish
 		for _, p := range ps {
 			wishes = append(wishes, p.wish)
+			if !p.add { // whatever comes of it, it is not to be kept
+				b.live = slices.DeleteFunc(b.live, func(v string) bool { return v == p.value })
+			}
 		}
 		wk := &work{name: name, wishes: ps, version: b.version}
 		wk.from, wk.to, wk.upsert = plan(*b, wishes)
@@ -157,9 +160,10 @@ func (w *writer) accepted(id string, works []*work) {
 		b.set, b.held, b.proven = wk.to, true, true
 		b.version++
 		for _, p := range wk.wishes {
-			b.live = slices.DeleteFunc(b.live, func(v string) bool { return v == p.value })
 			if p.add {
-				b.live = append(b.live, p.value)
+				if !slices.Contains(b.live, p.value) {
+					b.live = append(b.live, p.value)
+				}
 				adds = append(adds, p)
 			} else {
 				p.done <- nil
@@ -183,6 +187,9 @@ func (w *writer) refused(wk *work, gone bool, err error) {
 	}
 	b.version++
 	b.set, b.held, b.proven = rrset{}, gone, gone
+	if gone {
+		b.live = nil
+	}
 	c := &conflict{gone: gone, wanted: wk.to, version: b.version, err: err}
 	if len(wk.to.values) > 0 {
 		c.wanted = wk.to.with(b.live, wk.to.ttl)
