@@ -59,14 +59,19 @@ func newScene(t *testing.T, o scene.Options) *scene.Scene {
 	return s
 }
 
+// showLogs shows what the replicas said, without the handshakes that the test
+// itself breaks off while it waits for a certificate.
 func showLogs(t *testing.T, dir string) {
 	logs, _ := filepath.Glob(filepath.Join(dir, "replica-*.log"))
 	for _, file := range logs {
 		text, _ := os.ReadFile(file)
-		if len(text) > 6000 {
-			text = text[len(text)-6000:]
+		var kept []string
+		for line := range strings.Lines(string(text)) {
+			if !strings.Contains(line, "TLS handshake error") {
+				kept = append(kept, line)
+			}
 		}
-		t.Logf("%s:\n%s", filepath.Base(file), text)
+		t.Logf("%s:\n%s", filepath.Base(file), strings.Join(kept[max(0, len(kept)-200):], ""))
 	}
 }
 
@@ -96,10 +101,10 @@ func oneOrder(t *testing.T, s *scene.Scene) {
 // three replicas, in each of its forms.
 func TestThePostOnOneMachine(t *testing.T) {
 	for name, o := range map[string]scene.Options{
-		"etcd v2, DNS-01 by Route 53": {},
-		"etcd v3, DNS-01 by Route 53": {V3: true},
-		"etcd v2, HTTP-01":            {Challenge: "http-01"},
-		"etcd v3, HTTP-01":            {V3: true, Challenge: "http-01"},
+		"etcd v2 DNS-01 by Route 53": {},
+		"etcd v3 DNS-01 by Route 53": {V3: true},
+		"etcd v2 HTTP-01":            {Challenge: "http-01"},
+		"etcd v3 HTTP-01":            {V3: true, Challenge: "http-01"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,9 +121,13 @@ func TestThePostOnOneMachine(t *testing.T) {
 			oneOrder(t, s)
 			routes(t, s)
 			dashboardAsksForThePassword(t, s)
-			if values, err := s.DNS.TXT(t.Context(), "_acme-challenge."+scene.Zone); err != nil || len(values) > 0 {
-				t.Errorf("left in the DNS: %q, %v", values, err)
-			}
+			eventually(t, 30*time.Second, func() error {
+				values, err := s.DNS.TXT(t.Context(), "_acme-challenge."+scene.Zone)
+				if err == nil && len(values) > 0 {
+					err = fmt.Errorf("left in the DNS: %q", values)
+				}
+				return err
+			})
 			oneOrder(t, s) // the host rules are covered by the certificate there is
 		})
 	}

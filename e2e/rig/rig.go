@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -39,19 +40,21 @@ func Root() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// FreePort gives a TCP and UDP port of 127.0.0.1 that nobody listens on now.
+// FreePort gives a TCP and UDP port of 127.0.0.1 that nobody listens on now. It
+// is chosen at random below the ports that outgoing connections use, so that
+// nothing takes it before its server does.
 func FreePort() (int, error) {
 	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
+		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return 0, err
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
+		u, err := net.ListenPacket("udp", address)
 		_ = l.Close()
 		if err == nil {
 			_ = u.Close()
-			return port, nil
+			return l.Addr().(*net.TCPAddr).Port, nil
 		}
 	}
 	return 0, errors.New("no free port on 127.0.0.1")

@@ -25,6 +25,9 @@ const (
 // entryLife bounds how long an entry is answered if its order is forgotten.
 const entryLife = 24 * time.Hour
 
+// seenWithin is how long a successor looks for records that may be there.
+const seenWithin = 2 * time.Second
+
 // DNSSolver does DNS-01. All methods may be called from any goroutine and
 // repeated: presenting what is there and cleaning up what is gone succeed.
 type DNSSolver interface {
@@ -35,6 +38,8 @@ type DNSSolver interface {
 	// Wait returns once the CA can see all the records, or with ctx.
 	Wait(ctx context.Context, recs []dns.Record) error
 	CleanUp(ctx context.Context, rec dns.Record) error
+	// Seen reports, soon, whether all the records can be seen already.
+	Seen(ctx context.Context, recs []dns.Record) bool
 }
 
 // solver presents and cleans up challenges of one order.
@@ -121,13 +126,7 @@ func (s solver) putEntry(ctx context.Context, c challenge, now time.Time) error 
 // need no waiting: a replica that has not yet seen one reads it when it is
 // asked for it (see Responder).
 func (s solver) wait(ctx context.Context, cs []challenge) error {
-	var recs []dns.Record
-	var names []string
-	for _, c := range cs {
-		if c.Type == dns01 {
-			recs, names = append(recs, c.Record.record()), append(names, c.Name)
-		}
-	}
+	recs, names := records(cs)
 	if len(recs) == 0 {
 		return nil
 	}
@@ -135,6 +134,28 @@ func (s solver) wait(ctx context.Context, cs []challenge) error {
 		return fmt.Errorf("%s %s: wait until it can be seen: %w", dns01, strings.Join(names, ", "), err)
 	}
 	return nil
+}
+
+// records are the DNS records of challenges, with the names they prove.
+func records(cs []challenge) (recs []dns.Record, names []string) {
+	for _, c := range cs {
+		if c.Type == dns01 {
+			recs, names = append(recs, c.Record.record()), append(names, c.Name)
+		}
+	}
+	return recs, names
+}
+
+// seen reports whether DNS records can be seen already, without writing: those
+// of a process that died need not be written, and waited for, again.
+func (s solver) seen(ctx context.Context, cs []challenge) bool {
+	recs, _ := records(cs)
+	if len(recs) == 0 || len(recs) < len(cs) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, seenWithin)
+	defer cancel()
+	return s.dns.Seen(ctx, recs)
 }
 
 // cleanUp takes away what present wrote, if it is still ours.

@@ -33,7 +33,8 @@ func (p point) String() string { return fmt.Sprintf("%s (%d)", p.op, p.kth) }
 // each; if it says so the process dies there: nothing it does from then on has
 // any effect.
 type life struct {
-	meet func(at point, after bool) (die bool)
+	meet    func(at point, after bool) (die bool)
+	meeting sync.Mutex
 
 	mu   sync.Mutex
 	ops  []point
@@ -55,14 +56,21 @@ func (l *life) do(op string, act func() error) error {
 	}
 	l.ops = append(l.ops, at)
 	l.mu.Unlock()
-	if l.meet != nil && l.meet(at, false) {
+	if l.meets(at, false) {
 		return l.die()
 	}
 	err := act()
-	if l.meet != nil && l.meet(at, true) {
+	if l.meets(at, true) {
 		return l.die()
 	}
 	return err
+}
+
+// meets asks meet, one at a time: DNS records are written side by side.
+func (l *life) meets(at point, after bool) bool {
+	l.meeting.Lock()
+	defer l.meeting.Unlock()
+	return l.meet != nil && l.meet(at, after)
 }
 
 func (l *life) die() error {

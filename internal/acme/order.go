@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
@@ -30,6 +31,9 @@ type machine struct {
 	tries    int           // calls in a row that may work soon
 	restarts int           // orders that may still be begun anew
 	resettle bool          // the account was settled again already
+	// inherited: the order was begun by an earlier call, perhaps of a process
+	// that died; what it presented may be there.
+	inherited bool
 }
 
 // run takes step after step until the certificate is there or an error says
@@ -66,6 +70,7 @@ func (m *machine) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	m.inherited = len(m.book.now.Key) > 0
 	if len(m.book.now.Leftovers) > 0 {
 		// A failure here must not stop the order: it is tried again at its end.
 		if err := m.sweep(ctx, m.book.now); err != nil {
@@ -292,17 +297,24 @@ func (m *machine) choose(ctx context.Context, urls []string) error {
 	return m.book.write(ctx, j)
 }
 
+// present makes the challenges of urls answerable, together: a DNS provider
+// makes one change of them.
 func (m *machine) present(ctx context.Context, urls []string) error {
 	j := m.book.now.clone()
+	var all []challenge
 	for _, url := range urls {
 		i, _ := j.challenge(url)
 		if err := m.step(ctx, "present "+j.Challenges[i].label()); err != nil {
 			return err
 		}
-		if err := m.solver.present(ctx, j.Challenges[i], time.Now()); err != nil {
+		all = append(all, j.Challenges[i])
+		j.Challenges[i].State = presented
+	}
+	if !m.inherited || !m.solver.seen(ctx, all) {
+		err := together(all, func(c challenge) error { return m.solver.present(ctx, c, time.Now()) })
+		if err := errors.Join(err...); err != nil {
 			return err
 		}
-		j.Challenges[i].State = presented
 	}
 	return m.book.write(ctx, j)
 }
@@ -473,6 +485,23 @@ func (m *machine) reset(ctx context.Context) error {
 	return nil
 }
 
+// together does what is to be done for each challenge and gives the errors in
+// the same order. DNS records are written side by side, so that a provider can
+// take them as one change; entries of the store one after another.
+func together(all []challenge, do func(challenge) error) []error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, c := range all {
+		if c.Type != dns01 {
+			errs[i] = do(c)
+			continue
+		}
+		wg.Go(func() { errs[i] = do(c) })
+	}
+	wg.Wait()
+	return errs
+}
+
 // sweep cleans up j's leftovers and makes the rest of j the journal; the
 // journal goes if nothing is left.
 func (m *machine) sweep(ctx context.Context, j journal) error {
@@ -482,8 +511,10 @@ func (m *machine) sweep(ctx context.Context, j journal) error {
 		if err := m.step(ctx, "clean up "+c.label()); err != nil {
 			return err
 		}
-		if err := m.cleanUp(ctx, c); err != nil {
-			failed, left = append(failed, err), append(left, c)
+	}
+	for i, err := range together(j.Leftovers, func(c challenge) error { return m.cleanUp(ctx, c) }) {
+		if err != nil {
+			failed, left = append(failed, err), append(left, j.Leftovers[i])
 		}
 	}
 	if err := context.Cause(ctx); err != nil {

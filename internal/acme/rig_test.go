@@ -213,17 +213,30 @@ func (c *challtest) Plan(_ context.Context, domain, value string) (dns.Record, e
 }
 
 func (c *challtest) Present(ctx context.Context, rec dns.Record) error {
+	if !c.Seen(ctx, []dns.Record{rec}) {
+		err := c.post(ctx, "/set-txt", map[string]string{"host": rec.Name + ".", "value": rec.Value})
+		if err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.present == nil {
 		c.present = map[string]int{}
 	}
-	first := c.present[rec.Name+" "+rec.Value] == 0
 	c.present[rec.Name+" "+rec.Value]++
-	c.mu.Unlock()
-	if !first {
-		return nil
+	return nil
+}
+
+func (c *challtest) Seen(_ context.Context, recs []dns.Record) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rec := range recs {
+		if c.present[rec.Name+" "+rec.Value] == 0 {
+			return false
+		}
 	}
-	return c.post(ctx, "/set-txt", map[string]string{"host": rec.Name + ".", "value": rec.Value})
+	return true
 }
 
 func (c *challtest) Wait(context.Context, []dns.Record) error {

@@ -56,6 +56,37 @@ func (s *Solver) Wait(ctx context.Context, recs []Record) error {
 	return errors.Join(errs...)
 }
 
+// Seen reports whether the records can be seen now, by the same servers that
+// Wait would ask. Each is asked once; nothing is waited for or written.
+func (s *Solver) Seen(ctx context.Context, recs []Record) bool {
+	zones := map[string][]Record{}
+	for _, r := range recs {
+		zones[r.Zone] = append(zones[r.Zone], r)
+	}
+	for zone, recs := range zones {
+		servers, _ := s.finder.resolver.nameServers(ctx, zone)
+		seats := seatsFor(servers, recs)
+		s.askRound(ctx, seats)
+		if allSilent(seats) {
+			seats = seatsFor(s.resolvers(), recs)
+			s.askRound(ctx, seats)
+		}
+		if !settled(seats, 1) {
+			return false
+		}
+	}
+	return len(recs) > 0
+}
+
+func (s *Solver) resolvers() []nameServer {
+	var servers []nameServer
+	list, _ := s.finder.resolver.servers()
+	for _, addr := range list {
+		servers = append(servers, nameServer{"", addr})
+	}
+	return servers
+}
+
 func (s *Solver) waitZone(ctx context.Context, zone string, recs []Record) error {
 	check := ctx
 	if c, ok := s.opts.Provider.(Confirmer); ok && c.Confirms() {
@@ -77,13 +108,7 @@ func (s *Solver) waitZone(ctx context.Context, zone string, recs []Record) error
 		bounded, cancel := context.WithTimeout(check, s.pace.unsure)
 		defer cancel()
 		check = bounded
-		var resolvers []nameServer
-		if list, err := s.finder.resolver.servers(); err == nil {
-			for _, addr := range list {
-				resolvers = append(resolvers, nameServer{"", addr})
-			}
-		}
-		seats = seatsFor(resolvers, recs)
+		seats = seatsFor(s.resolvers(), recs)
 		if s.poll(check, seats) {
 			return nil
 		}
