@@ -225,6 +225,19 @@ func TestFindGarbage(t *testing.T) {
 	}
 }
 
+// TestTellOfAlias: what follows an alias is about the target, also if the
+// target happens to be in a zone above the name.
+func TestTellOfAlias(t *testing.T) {
+	for _, target := range []string{"x.acme.example.org", "x.nowhere"} {
+		q := new(mdns.Msg)
+		q.SetQuestion(challenge+".", mdns.TypeSOA)
+		m := world{zones: good.zones, records: []string{challenge + ". CNAME " + target + "."}}.resolve("udp", q)
+		if got := tell(challenge, answer{msg: m}); got != (telling{definite: true}) {
+			t.Errorf("alias of %s: told %v", target, got)
+		}
+	}
+}
+
 type lister struct {
 	zone string
 	err  error

@@ -58,8 +58,9 @@ type work struct {
 	version  int
 }
 
-// plan decides how the set at a name changes. With nothing believed, a set to
-// add to is taken to be absent, and one to remove from to hold just that.
+// plan decides how the set at a name changes. With nothing believed, it is
+// taken to hold what is to be removed and what else of ours is not cleaned up;
+// to a process that never wrote there that means: to add to, it is absent.
 func plan(b belief, wishes []wish) (from, to rrset, upsert bool) {
 	var adds, removes []string
 	var ttl int64
@@ -77,8 +78,8 @@ func plan(b belief, wishes []wish) (from, to rrset, upsert bool) {
 		return rrset{}, newSet(ttl, append(slices.Clone(b.live), adds...)...).without(removes), true
 	case b.held:
 		from = b.set
-	case len(removes) > 0:
-		from = newSet(ttl, removes...)
+	default:
+		from = newSet(ttl, append(slices.Clone(b.live), removes...)...)
 	}
 	if len(adds) == 0 {
 		ttl = from.ttl

@@ -42,6 +42,8 @@ func TestPlan(t *testing.T) {
 		{"exchange", ab, []wish{remove("a"), add("c")}, []string{`DELETE n. 60 "a" "b"`, `CREATE n. 10 "b" "c"`}},
 		{"remove what nobody knows of", belief{}, []wish{remove("a"), remove("b")}, []string{`DELETE n. 10 "a" "b"`}},
 		{"exchange of what nobody knows of", belief{}, []wish{remove("a"), add("b")}, []string{`DELETE n. 10 "a"`, `CREATE n. 10 "b"`}},
+		{"add to what became uncertain", belief{live: []string{"x"}}, []wish{add("a")}, []string{`DELETE n. 10 "x"`, `CREATE n. 10 "a" "x"`}},
+		{"remove from what became uncertain", belief{live: []string{"x"}}, []wish{remove("a")}, []string{`DELETE n. 10 "a" "x"`, `CREATE n. 10 "x"`}},
 		{"known to be gone", belief{held: true}, []wish{remove("a")}, nil},
 		{"last resort keeps what is ours", belief{live: []string{"x"}}, []wish{force}, []string{`UPSERT n. 10 "c" "x"`}},
 	} {
