@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,11 @@ type pacedBody struct {
 	control *http.ResponseController
 	timeout time.Duration
 
+	// A transport may still read when the handler has gone: it must no longer
+	// touch the connection's deadline, which is then another request's.
+	mu   sync.Mutex
+	over bool // the body, or the handler
+
 	waited time.Duration // in this window, for the client alone
 	bytes  int64         // in this window
 }
@@ -33,12 +39,19 @@ func newPacedBody(body io.ReadCloser, w http.ResponseWriter, timeout time.Durati
 // Read reads on within the deadline.
 func (b *pacedBody) Read(p []byte) (int, error) {
 	start := time.Now()
-	b.control.SetReadDeadline(start.Add(b.timeout))
+	b.deadline(start.Add(b.timeout))
 	n, err := b.ReadCloser.Read(p)
-	// The deadline must not outlast the read: net/http watches the connection
+	if err != nil && err != io.EOF {
+		// The deadline stays: net/http reads on, to keep the connection.
+		return n, err
+	}
+	// Otherwise it must not outlast the read: net/http watches the connection
 	// in the background once the body has ended.
-	b.control.SetReadDeadline(time.Time{})
+	b.deadline(time.Time{})
 	if err != nil {
+		b.mu.Lock()
+		b.over = true
+		b.mu.Unlock()
 		return n, err
 	}
 	b.bytes += int64(n)
@@ -52,4 +65,22 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	b.waited, b.bytes = 0, 0
 	return n, nil
+}
+
+// deadline sets the connection's, as long as it is ours to set.
+func (b *pacedBody) deadline(at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		b.control.SetReadDeadline(at)
+	}
+}
+
+// leave is called when the handler is done: net/http now reads what is left of
+// a short body, and must not wait for ever either.
+func (b *pacedBody) leave() {
+	b.deadline(time.Now().Add(b.timeout))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
 }

@@ -68,18 +68,27 @@ func isForwarding(lower string) bool {
 	return strings.HasPrefix(lower, "x-forwarded-") || lower == "x-forwarded" || lower == "forwarded" || lower == "x-real-ip"
 }
 
-// dropOddHeaders deletes names with '_' or '.': always those that stand for a
-// header of ours or one that frames the message, whoever sent them, and,
-// unless kept, all others.
-func dropOddHeaders(h http.Header, keep bool) {
-	for name := range h {
-		if strings.IndexByte(name, '_') < 0 && strings.IndexByte(name, '.') < 0 {
+// sweep deletes, in one pass, what an untrusted client says of its way, and
+// names with '_' or '.': always those that stand for a header of ours or one
+// that frames the message, whoever sent them, and, unless kept, all others. It
+// tells how many header lines came.
+func sweep(h http.Header, trusted, keepOdd bool) (lines int) {
+	for name, values := range h {
+		lines += len(values)
+		odd := strings.IndexByte(name, '_') >= 0 || strings.IndexByte(name, '.') >= 0
+		first := byte(0)
+		if name != "" {
+			first = name[0] | 0x20
+		}
+		if !odd && (trusted || first != 'x' && first != 'f') {
 			continue
 		}
-		if lower := alias(name); !keep || isForwarding(lower) || isProtected(lower) {
+		lower := alias(name)
+		if forwarding := isForwarding(lower); odd && (!keepOdd || forwarding || isProtected(lower)) || forwarding && !trusted {
 			delete(h, name)
 		}
 	}
+	return lines
 }
 
 // isProtected: headers whose second reading would be dangerous.
@@ -131,54 +140,42 @@ func cleanHops(r *http.Request) (upgrade bool) {
 	return upgrade
 }
 
-// forward deletes what an untrusted client says of its way and sets ours:
-// X-Forwarded-For (appended to a trusted peer's), -Proto, -Host, -Port and
+// forward sets what we know of the request's way, after sweep: X-Forwarded-For (appended to a trusted peer's), -Proto, -Host, -Port and
 // X-Real-Ip.
 func (p *peer) forward(r *http.Request, tls, upgrade bool) {
 	h := r.Header
-	if !p.trusted {
-		for name := range h {
-			if name[0] != 'X' && name[0] != 'F' && name[0] != 'x' && name[0] != 'f' {
-				continue
-			}
-			if isForwarding(strings.ToLower(name)) {
-				delete(h, name)
-			}
+	room := make([]string, 5) // one allocation for the five values
+	setOne := func(name, value string) {
+		if value == "" {
+			delete(h, name)
+			return
 		}
+		room[0] = value
+		h[name] = room[:1:1]
+		room = room[1:]
 	}
-	before := strings.Join(h["X-Forwarded-For"], ", ")
-	switch {
-	case before == "":
-		setOne(h, "X-Forwarded-For", p.ip)
-	case p.ip != "":
-		setOne(h, "X-Forwarded-For", before+", "+p.ip)
+	chain := p.ip
+	if before := h["X-Forwarded-For"]; len(before) > 0 {
+		chain = strings.Trim(strings.Join(before, ", ")+", "+p.ip, ", ")
 	}
+	setOne("X-Forwarded-For", chain)
 	proto := h.Get("X-Forwarded-Proto")
 	if !validProto(proto) {
 		proto = ownProto(tls, upgrade)
 	}
-	setOne(h, "X-Forwarded-Proto", proto)
+	setOne("X-Forwarded-Proto", proto)
 	if said := h["X-Forwarded-Host"]; len(said) != 1 || !validHost(said[0]) {
-		setOne(h, "X-Forwarded-Host", r.Host)
+		setOne("X-Forwarded-Host", r.Host)
 	}
 	if said := h["X-Forwarded-Port"]; len(said) != 1 || said[0] == "" || !validHost("x:"+said[0]) {
-		setOne(h, "X-Forwarded-Port", portOf(r.Host, proto))
+		setOne("X-Forwarded-Port", portOf(r.Host, proto))
 	}
 	if said := h["X-Real-Ip"]; len(said) != 1 || !validIP(said[0]) {
-		setOne(h, "X-Real-Ip", p.ip)
+		setOne("X-Real-Ip", p.ip)
 	}
 	if said := h["Forwarded"]; len(said) > 0 {
 		h["Forwarded"] = append(said, p.element(r, proto))
 	}
-}
-
-// setOne sets a header, or deletes it where there is nothing to say.
-func setOne(h http.Header, name, value string) {
-	if value == "" {
-		delete(h, name)
-		return
-	}
-	h[name] = []string{value}
 }
 
 func validProto(p string) bool {

@@ -45,19 +45,26 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, why)
 		return
 	}
+	if sweep(r.Header, from.trusted, g.opts.KeepOddHeaders) > maxHeaderLines {
+		g.refuse(w, r, refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header lines"})
+		return
+	}
 	path, ok := normalPath(r.URL.EscapedPath(), g.opts.AllowEncodedSlash)
 	if !ok {
 		g.refuse(w, r, refusal{http.StatusBadRequest, "path with encoded or raw separators or control bytes"})
 		return
 	}
 	setPath(r, path)
-	dropOddHeaders(r.Header, g.opts.KeepOddHeaders)
 	upgrade := cleanHops(r)
 	from.forward(r, g.tls, upgrade)
-	if g.opts.BodyReadTimeout > 0 && r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody && !isGRPC(r) {
-		r.Body = newPacedBody(r.Body, w, g.opts.BodyReadTimeout)
+	if g.opts.BodyReadTimeout <= 0 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || isGRPC(r) {
+		g.next.ServeHTTP(w, r)
+		return
 	}
+	body := newPacedBody(r.Body, w, g.opts.BodyReadTimeout)
+	r.Body = body
 	g.next.ServeHTTP(w, r)
+	body.leave()
 }
 
 // refusal is why a request goes no further.
@@ -117,8 +124,6 @@ func inspect(r *http.Request) refusal {
 	switch {
 	case len(r.RequestURI) > maxTarget:
 		return refusal{http.StatusRequestURITooLong, "request target too long"}
-	case lines(r.Header) > maxHeaderLines:
-		return refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header lines"}
 	case !validHost(r.Host):
 		return bad("missing or malformed Host")
 	case strings.IndexByte(r.RequestURI, '#') >= 0:
@@ -150,13 +155,6 @@ func asciiPath(target string) bool {
 		}
 	}
 	return true
-}
-
-func lines(h http.Header) (n int) {
-	for _, values := range h {
-		n += len(values)
-	}
-	return n
 }
 
 // validHost accepts a registered name, an IPv4 address or an IPv6 address in
