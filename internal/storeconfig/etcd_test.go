@@ -27,40 +27,8 @@ func etcdctl(t *testing.T, e *rig.Etcd, api string, args ...string) string {
 	return string(out)
 }
 
-// listed is what "etcdctl ls traefik --recursive" prints, with its values, in
-// the form of the golden file.
-func listed(t *testing.T, e *rig.Etcd) (text string, lines int) {
-	t.Helper()
-	names := strings.Fields(etcdctl(t, e, "2", "ls", "traefik", "--recursive"))
-	folders := strings.Fields(etcdctl(t, e, "2", "ls", "traefik", "--recursive", "-p"))
-	slices.Sort(names)
-	var b strings.Builder
-	for _, name := range names {
-		key := strings.TrimPrefix(name, "/traefik/")
-		switch {
-		case slices.Contains(folders, name+"/"):
-			b.WriteString(key + "/\n")
-		case key == "acme/account/object":
-			b.WriteString(key + " = base64(JSON account)\n")
-		default:
-			value := strings.TrimSuffix(etcdctl(t, e, "2", "get", name), "\n")
-			b.WriteString(strings.TrimSpace(key+" = "+value) + "\n")
-		}
-	}
-	return b.String(), len(names)
-}
-
-// written is the line that says when a key was written.
-func written(extended string) string {
-	for line := range strings.Lines(extended) {
-		if strings.HasPrefix(line, "Modified-Index") {
-			return line
-		}
-	}
-	return ""
-}
-
 func TestTheTreeOnARealEtcdV3(t *testing.T) {
+	t.Parallel()
 	published, counted := post(t)
 	e := rig.StartEtcd(t)
 	b := newBench()

@@ -46,6 +46,12 @@ func (t *translator) frontend(name string, n *config.Node) {
 
 const maxPriority = 1 << 30
 
+// Bounds of what a tree's rules may cost to read.
+const (
+	maxRoutes = 100     // rules of one frontend
+	maxRules  = 1 << 20 // bytes of all rules
+)
+
 // frontend is one frontend under way. names is its chain, outermost first.
 type frontend struct {
 	*translator
@@ -81,6 +87,10 @@ func (f *frontend) rules(routes *config.Node) (rule Rule, length int, understood
 			understood = false
 		default:
 			at = n.Origin
+			if f.ruleBytes += len(text); f.ruleBytes > maxRules || count >= maxRoutes {
+				f.object.fail(at, "is over the bound of rules and left out", fmt.Sprintf("at most %d rules a frontend, %d bytes of rules in all", maxRoutes, maxRules))
+				return rule, 0, false
+			}
 			if err := t.add(text); err != nil {
 				f.badRule(at, err)
 				understood = false
@@ -136,12 +146,8 @@ func (f *frontend) backend(r *config.Router, at *config.Node) {
 }
 
 func (f *frontend) suggestBackend(name string) string {
-	names := slices.Sorted(maps.Keys(f.backends))
-	if len(names) > 200 {
+	if len(f.backends) > 50 {
 		return ""
 	}
-	if near := f.translator.report.nearest(name, names); near != "" {
-		return "did you mean " + near + "?"
-	}
-	return ""
+	return f.translator.report.suggest(name, slices.Sorted(maps.Keys(f.backends)))
 }

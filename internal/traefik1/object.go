@@ -37,11 +37,15 @@ type report struct {
 // be nothing but wrong names.
 const maxSearches = 100
 
-func (r *report) nearest(name string, names []string) string {
+// suggest says what a name might have been meant to be.
+func (r *report) suggest(name string, names []string) string {
 	if r.searched++; r.searched > maxSearches {
 		return ""
 	}
-	return nearest(name, names)
+	if near := nearest(name, names); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "known: " + strings.Join(names, ", ")
 }
 
 func (r *report) warn(o config.Origin, object, message, allowed string) {
@@ -327,10 +331,7 @@ func (o *object) done() {
 		if containsFold(o.known, f.Name) || containsFold(o.others, f.Name) {
 			continue
 		}
-		message, allowed := fmt.Sprintf("unknown key %q", f.Name), "known: "+strings.Join(o.known, ", ")
-		if near := o.report.nearest(f.Name, o.known); near != "" {
-			allowed = "did you mean " + near + "?"
-		}
+		message, allowed := fmt.Sprintf("unknown key %q", f.Name), o.report.suggest(f.Name, o.known)
 		if o.node.Weak {
 			o.warn(f.Origin, message, allowed)
 		} else {

@@ -45,8 +45,9 @@ func Translate(n *config.Node) (config.Routing, []config.Problem) {
 // translator is one translation under way.
 type translator struct {
 	*report
-	out      config.Routing
-	backends map[string]backend
+	out       config.Routing
+	backends  map[string]backend
+	ruleBytes int // of the rules read so far
 }
 
 // backend is what a 1.x backend asks of the frontends that use it: limits
