@@ -3,8 +3,10 @@ package entrypoint
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,17 +98,34 @@ func (cs *connections) removed(c *conn) {
 	}
 }
 
+// lastCalls is how long the socket is still read when it is to be closed:
+// clients the kernel has let in already would else be reset.
+const lastCalls = 20 * time.Millisecond
+
 // listener hands out counted connections and closes those over the limit.
 type listener struct {
-	net.Listener
-	conns *connections
+	*net.TCPListener
+	conns    *connections
+	draining *atomic.Bool
+}
+
+// Close, while draining, lets Accept take the last calls and then close.
+func (l *listener) Close() error {
+	if l.draining.Load() {
+		return l.TCPListener.SetDeadline(time.Now().Add(lastCalls))
+	}
+	return l.TCPListener.Close()
 }
 
 // Accept gives the next connection within the limit.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		c, err := l.TCPListener.Accept()
 		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				l.TCPListener.Close()
+				err = net.ErrClosed
+			}
 			return nil, err
 		}
 		if l.conns.open.Add(1) > l.conns.max {

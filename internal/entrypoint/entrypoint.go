@@ -111,7 +111,8 @@ func (o Options) withDefaults() Options {
 // Server is one bound entry point.
 type Server struct {
 	name     string
-	listener net.Listener
+	socket   *net.TCPListener
+	listener net.Listener // socket, counted, with TLS if there is any
 	conns    *connections
 	draining *atomic.Bool
 	http     *http.Server
@@ -127,7 +128,8 @@ func Listen(opts Options) (*Server, error) {
 	}
 	s := &Server{name: opts.Name, draining: new(atomic.Bool)}
 	s.conns = newConnections(opts.MaxConnections, opts.WriteStallTimeout)
-	s.listener = &listener{Listener: socket, conns: s.conns}
+	s.socket = socket.(*net.TCPListener)
+	s.listener = &listener{TCPListener: s.socket, conns: s.conns, draining: s.draining}
 	if opts.TLS != nil {
 		s.listener = tls.NewListener(s.listener, opts.TLS)
 	}
@@ -197,5 +199,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
 	}
 	s.conns.closeHijacked()
+	s.socket.Close() // if Serve was never called
 	return err
 }

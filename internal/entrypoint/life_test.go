@@ -3,6 +3,7 @@ package entrypoint
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -205,6 +206,13 @@ func shutdownUnderLoad(t *testing.T) {
 		clients.Go(func() { keepAsking(plain, &answered, &lost) })
 	}
 	client := h2Client(t)
+	var draining atomic.Bool
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if draining.Load() {
+			return nil, errNoNew
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
 	for range 8 {
 		clients.Go(func() {
 			for i := 0; !stopping.Load(); i++ {
@@ -216,6 +224,7 @@ func shutdownUnderLoad(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	draining.Store(true)
 	var servers sync.WaitGroup
 	for _, s := range []*Server{plain, secure} {
 		servers.Go(func() {
@@ -229,6 +238,12 @@ func shutdownUnderLoad(t *testing.T) {
 	clients.Wait()
 	servers.Wait()
 	cancel()
+	for _, s := range []*Server{plain, secure} {
+		if c, err := net.Dial("tcp", s.Addr().String()); err == nil {
+			c.Close()
+			t.Error("the socket is still open")
+		}
+	}
 	if lost.Load() > 0 || answered.Load() < 100 {
 		t.Errorf("%d lost, %d answered", lost.Load(), answered.Load())
 	}
@@ -262,14 +277,15 @@ func keepAsking(s *Server, answered, lost *atomic.Int64) {
 	}
 }
 
-// askOnce counts an answer; being refused a new connection while the server
-// stops is no loss.
+// errNoNew stands for the load balancer, which has been told to send no new
+// connections.
+var errNoNew = errors.New("no new connections")
+
+// askOnce counts an answer.
 func askOnce(client *http.Client, url string, answered, lost *atomic.Int64, stopping *atomic.Bool) {
 	res, err := client.Get(url)
 	if err != nil {
-		// The socket goes at some moment of the drain; what had no connection
-		// yet has asked for nothing.
-		if !strings.Contains(err.Error(), "connect: connection re") { // refused, or reset
+		if !errors.Is(err, errNoNew) {
 			lost.Add(1)
 		}
 		stopping.Store(true)
