@@ -138,6 +138,9 @@ func (s *Scene) startServers(ctx context.Context) (err error) {
 	if err = os.WriteFile(s.caFile(), s.Proxy.RootsPEM(), 0o600); err != nil {
 		return err
 	}
+	// The names lead to all replicas from the start, ready or not, which no load
+	// balancer would do. A CA that takes a moment lets them come up first.
+	s.Proxy.Inject(faultca.Fault{Step: faultca.NewOrder, Delay: 2 * time.Second})
 	s.Route53, err = route53.New(route53.Options{
 		Zones: []route53.Zone{{Name: Zone, ID: "Z0OFFICE"}}, SyncDelay: s.o.InSync,
 		DNS: &route53.DNS{Addr: s.DNS.Addr(), KeyName: s.DNS.KeyName, Secret: s.DNS.Secret},
