@@ -108,4 +108,3 @@ func tell(ctx context.Context, s *scene.Scene) {
 		}
 	}
 }
-
