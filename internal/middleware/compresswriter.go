@@ -71,6 +71,9 @@ func (w *compressWriter) start() error {
 	w.ResponseWriter.WriteHeader(w.status)
 	w.enc = w.owner.pools[w.encoding].Get().(encoder)
 	w.enc.Reset(w.ResponseWriter)
+	if len(w.held) == 0 {
+		return nil
+	}
 	_, err := w.enc.Write(w.held)
 	w.held = nil
 	return err
@@ -87,11 +90,14 @@ func (w *compressWriter) Write(b []byte) (int, error) {
 	case w.decided:
 		return w.ResponseWriter.Write(b)
 	}
-	w.held = append(w.held, b...)
-	if len(w.held) < w.owner.params.MinResponseBodyBytes {
+	if len(w.held)+len(b) < w.owner.params.MinResponseBodyBytes {
+		w.held = append(w.held, b...)
 		return len(b), nil
 	}
-	return len(b), w.start()
+	if err := w.start(); err != nil {
+		return 0, err
+	}
+	return w.enc.Write(b)
 }
 
 // FlushError sends on what is there. A body that is flushed before the least
