@@ -1,6 +1,10 @@
 package entrypoint
 
-import "testing"
+import (
+	"net/url"
+	"strings"
+	"testing"
+)
 
 func TestValidHost(t *testing.T) {
 	for host, want := range map[string]bool{
@@ -15,4 +19,24 @@ func TestValidHost(t *testing.T) {
 			t.Errorf("validHost(%q) = %v, want %v", host, got, want)
 		}
 	}
+}
+
+// FuzzValidHost: what is taken for a host means the same to a URL parser, and
+// cannot break out of a header or a quoted text.
+func FuzzValidHost(f *testing.F) {
+	for _, h := range []string{"a.com", "a.com:80", "[::1]:80", "a@b", "a:b:c", "[::1", "a,b", "a b", "%41"} {
+		f.Add(h)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if !validHost(host) {
+			return
+		}
+		u, err := url.Parse("http://" + host + "/x")
+		if err != nil || u.Host != host || u.Path != "/x" || u.User != nil {
+			t.Errorf("%q is %+v to a URL parser (%v)", host, u, err)
+		}
+		if strings.ContainsAny(host, "\"\\ ,;@/?#\r\n\x00%") {
+			t.Errorf("%q was taken", host)
+		}
+	})
 }
