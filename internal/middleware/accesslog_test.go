@@ -143,7 +143,12 @@ func TestAccessLogOfRealRequests(t *testing.T) {
 			}
 		}
 	}))
-	server := httptest.NewServer(handler)
+	var running sync.WaitGroup // the server does not wait for hijacked ones
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		handler.ServeHTTP(w, r)
+	}))
 	for _, p := range []string{"/", "/copy", "/panic", "/late", "/hijack"} {
 		req, _ := http.NewRequest("GET", server.URL+p, nil)
 		req.Header.Set("User-Agent", "mine")
@@ -153,6 +158,7 @@ func TestAccessLogOfRealRequests(t *testing.T) {
 		}
 	}
 	server.Close()
+	running.Wait()
 	http.DefaultClient.CloseIdleConnections()
 	var got []string
 	for line := range strings.Lines(closeAndRead(t, a, path)) {
