@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,6 +270,42 @@ func TestTakeover(t *testing.T) {
 			}
 		})
 	}
+}
+
+// behind is a DNS that shows an old state for the first reads.
+type behind struct {
+	shown
+	old  []string
+	left atomic.Int64
+}
+
+func (b *behind) ReadTXT(ctx context.Context, zone, name string) ([]string, time.Duration, error) {
+	if b.left.Add(-1) >= 0 {
+		return b.old, 10 * time.Second, nil
+	}
+	return b.shown.ReadTXT(ctx, zone, name)
+}
+
+// TestHeirsOfOneName: two clean-ups at one name, each finding out what is
+// there while the other one does, do not undo what the other found.
+func TestHeirsOfOneName(t *testing.T) {
+	d := start(t, double.Options{})
+	dead, _ := replica(t, d, blind{})
+	dns := &behind{shown: shown{d, "ZOFFICE"}, old: []string{"gone", "v0", "v1"}}
+	dns.left.Store(5)
+	heir, _ := replica(t, d, dns)
+	heir.timing.Patience = 2 * time.Second
+	ctx := ctxOf(t)
+	if err := together(func() error { return dead.Present(ctx, rec("v0")) }, func() error { return dead.Present(ctx, rec("v1")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := together(func() error { return heir.CleanUp(ctx, rec("v0")) }, func() error {
+		time.Sleep(2 * quick.Gather)
+		return heir.CleanUp(ctx, rec("v1"))
+	}); err != nil {
+		t.Error(err)
+	}
+	want(t, d, apex)
 }
 
 // TestForgottenSet: a set nobody can read and nobody cleans up does not stand

@@ -1,6 +1,7 @@
 package route53
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -154,4 +155,28 @@ func FuzzChoose(f *testing.F) {
 			t.Errorf("chose %v of %v for %q", z, known, name)
 		}
 	})
+}
+
+// TestBeliefsArePatient: of two wishes that were refused one after the other,
+// the first to find out what is there is believed, and a refusal of what was
+// planned before that does not undo it.
+func TestBeliefsArePatient(t *testing.T) {
+	w := &writer{sets: map[string]*belief{}}
+	planned := func(value string) *work {
+		wk := w.merge([]*pending{{wish: wish{name: "n", value: value, ttl: 10}, done: make(chan error, 1)}})[0]
+		return wk
+	}
+	conflictOf := func(wk *work) *conflict {
+		w.refused(wk, false, errors.New("do not match"))
+		return (<-wk.wishes[0].done).(*conflict)
+	}
+	first, second := planned("a"), planned("b")
+	c1, c2 := conflictOf(first), conflictOf(second)
+	late := planned("c")
+	w.believe("n", c1, newSet(10, "a", "b", "c"))
+	conflictOf(late)
+	w.believe("n", c2, newSet(10, "a", "b", "c", "stale"))
+	if got := text(planned("a")); !slices.Equal(got, []string{`DELETE n. 10 "a" "b" "c"`, `CREATE n. 10 "b" "c"`}) {
+		t.Errorf("planned %q", got)
+	}
 }

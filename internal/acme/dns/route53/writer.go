@@ -185,10 +185,12 @@ func (w *writer) refused(wk *work, gone bool, err error) {
 		b = &belief{}
 		w.sets[wk.name] = b
 	}
-	b.version++
-	b.set, b.held, b.proven = rrset{}, gone, gone
-	if gone {
-		b.live = nil
+	if b.version == wk.version { // else somebody found out more meanwhile
+		b.version++
+		b.set, b.held, b.proven = rrset{}, gone, gone
+		if gone {
+			b.live = nil
+		}
 	}
 	c := &conflict{gone: gone, wanted: wk.to, version: b.version, err: err}
 	if len(wk.to.values) > 0 {
@@ -198,7 +200,8 @@ func (w *writer) refused(wk *work, gone bool, err error) {
 	finish(wk.wishes, c)
 }
 
-// believe sets the belief after a conflict, unless it moved on since.
+// believe sets the belief after a conflict, unless somebody found out more
+// since.
 func (w *writer) believe(name string, c *conflict, set rrset) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -207,7 +210,8 @@ func (w *writer) believe(name string, c *conflict, set rrset) {
 		b = &belief{version: c.version}
 		w.sets[name] = b
 	}
-	if b.version == c.version {
+	if !b.held || b.version == c.version {
+		b.version++
 		b.set, b.held, b.proven = set, true, false
 	}
 }
