@@ -15,8 +15,11 @@ import (
 	"gatehouse/internal/store"
 )
 
-// own is the folder of the store's own files.
-const own = ".store"
+// own is the folder of the store's own files, stages a folder in it.
+const (
+	own    = ".store"
+	stages = "stages"
+)
 
 func (s *Store) sessions() string { return filepath.Join(s.dir, own, "sessions") }
 
@@ -102,9 +105,10 @@ const (
 	leftOver  = time.Minute // after that nobody is still writing them
 )
 
-// stage writes a new file, to be put in its place with the guard in hand.
-func (s *Store) stage(value []byte, sync bool) (path string, err error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, own), newPrefix)
+// newFile writes a new file into a stage, to be put in its place with the
+// guard in hand.
+func newFile(stage string, value []byte, sync bool) (path string, err error) {
+	f, err := os.CreateTemp(stage, newPrefix)
 	if err != nil {
 		return "", err
 	}
@@ -118,20 +122,23 @@ func (s *Store) stage(value []byte, sync bool) (path string, err error) {
 	return f.Name(), nil
 }
 
-// removeLeftovers removes what those left who died while writing.
+// removeLeftovers removes the stages of those who are not there any more. One
+// that is still used is made anew.
 func (s *Store) removeLeftovers() {
-	paths, _ := filepath.Glob(filepath.Join(s.dir, own, newPrefix+"*")) // the pattern is ours
-	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > leftOver {
-			_ = os.Remove(path) // else the next one to open does
+	for _, pattern := range []string{filepath.Join(stages, "*"), newPrefix + "*"} {
+		paths, _ := filepath.Glob(filepath.Join(s.dir, own, pattern)) // the pattern is ours
+		for _, path := range paths {
+			if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > leftOver {
+				_ = os.RemoveAll(path) // else the next one to open does
+			}
 		}
 	}
 }
 
-// place puts a staged file at path, with the folders it needs; made is the
-// highest of those it made, or empty. The caller has the guard.
-func (s *Store) place(temp, path string, stamp time.Time) (made string, err error) {
-	if err := os.Chtimes(temp, stamp, stamp); err != nil {
+// place puts a new file of the turn's stage at path, with the folders it
+// needs; made is the highest of those it made, or empty.
+func (s *Store) place(t turn, temp, path string) (made string, err error) {
+	if err := os.Chtimes(temp, t.stamp, t.stamp); err != nil {
 		return "", err
 	}
 	dir := filepath.Dir(path)
@@ -163,10 +170,14 @@ func (s *Store) syncUp(dir, made string) error {
 }
 
 // remove removes key's file and the folders it leaves empty, and says which is
-// the lowest that is left. The caller has the guard.
-func (s *Store) remove(key string) (left string, err error) {
+// the lowest that is left. It goes through the turn's stage, too.
+func (s *Store) remove(t turn, key string) (left string, err error) {
 	path := s.path(key)
-	if err := os.Remove(path); err != nil {
+	gone := filepath.Join(t.stage, "gone")
+	if err := os.Rename(path, gone); err != nil {
+		return "", err
+	}
+	if err := os.Remove(gone); err != nil && !absent(err) {
 		return "", err
 	}
 	left = filepath.Dir(path)

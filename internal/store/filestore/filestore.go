@@ -24,14 +24,15 @@
 // removed with the guard in hand, so a write is either before the removal, and
 // then the next holder reads it, or refused.
 //
-// A process stopped while it has the guard makes all others wait until it goes
-// on. So the guard is held for a few system calls only: what is slow, writing
-// and syncing, is done before and after.
+// The guard is held for a few system calls only: what is slow, writing and
+// syncing, is done before and after. A process stopped just then loses it after
+// a TTL, and what it still wanted to do fails (see guard).
 package filestore
 
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced after each change made here
+	stage   string        // the folder our changes go through; taken away from who is stuck
 	session *session      // nil: none yet, or lost
 	seen    map[string]sighting
 	leases  map[*lease]struct{}
@@ -82,7 +84,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
 	}
 	var err error
-	if s.guard, err = openGuard(filepath.Join(s.dir, own, "guard")); err != nil {
+	if s.guard, err = openGuard(filepath.Join(s.dir, own), s.ttl); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
 	}
 	s.removeLeftovers()
@@ -107,7 +109,11 @@ var errClosed = fmt.Errorf("%w: the store was closed", store.ErrLeaseLost)
 // keepsTimes checks that the file system keeps file times, which revisions
 // are made of.
 func (s *Store) keepsTimes() error {
-	temp, err := s.stage(nil, false)
+	stage, err := s.ready()
+	if err != nil {
+		return err
+	}
+	temp, err := newFile(stage, nil, false)
 	if err != nil {
 		return err
 	}
@@ -122,21 +128,32 @@ func (s *Store) keepsTimes() error {
 	return errors.Join(err, os.Remove(temp))
 }
 
-// guarded runs change with the guard in hand and a time never used before,
-// then tells the watches.
-func (s *Store) guarded(ctx context.Context, change func(stamp time.Time) error) error {
-	if err := s.guard.lock(ctx); err != nil {
-		return err
-	}
-	defer s.guard.unlock()
-	stamp, err := s.guard.next()
+// errStuck: we had the guard for too long. What was to be changed was not.
+var errStuck = errors.New("the guard was taken away, as we did not move")
+
+// guarded runs change with the guard in hand, then tells the watches.
+func (s *Store) guarded(ctx context.Context, change func(t turn) error) error {
+	stage, err := s.ready()
 	if err != nil {
 		return err
 	}
-	if err := change(stamp); err != nil {
+	return s.guardedIn(ctx, stage, change)
+}
+
+// guardedIn is guarded for what was prepared in a stage.
+func (s *Store) guardedIn(ctx context.Context, stage string, change func(t turn) error) error {
+	t, err := s.guard.lock(ctx, stage)
+	if err != nil {
 		return err
 	}
-	if err := s.guard.done(stamp); err != nil {
+	defer s.guard.unlock()
+	if err := change(t); err != nil {
+		if _, lost := os.Stat(stage); absent(lost) {
+			return fmt.Errorf("%w: %w", errStuck, err)
+		}
+		return err
+	}
+	if err := s.guard.done(t.stamp); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -144,6 +161,21 @@ func (s *Store) guarded(ctx context.Context, change func(stamp time.Time) error)
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil
+}
+
+// ready returns our stage; a new one, never the old name, if it was taken away.
+func (s *Store) ready() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := os.Stat(s.stage); s.stage != "" && err == nil {
+		return s.stage, nil
+	}
+	stage := filepath.Join(s.dir, own, stages, rand.Text())
+	if err := os.MkdirAll(stage, 0o700); err != nil {
+		return "", err
+	}
+	s.stage = stage
+	return stage, nil
 }
 
 // Get is Store.Get. It takes no guard: a file is whole at any moment.
@@ -179,23 +211,39 @@ func (s *Store) put(ctx context.Context, key string, value []byte, have store.Re
 			rev, err = "", fmt.Errorf("put %s in %s: %w", key, s.dir, err)
 		}
 	}()
+	for {
+		rev, err = s.putOnce(ctx, key, value, have, fence)
+		if !errors.Is(err, errStuck) {
+			return rev, err
+		}
+	}
+}
+
+func (s *Store) putOnce(ctx context.Context, key string, value []byte, have store.Revision, fence func() error) (rev store.Revision, err error) {
 	if err := s.check(key, have, true); err != nil {
 		return "", err // asked before anything is written: most often that is all
 	}
-	temp, err := s.stage(value, true)
+	stage, err := s.ready()
+	if err != nil {
+		return "", err
+	}
+	temp, err := newFile(stage, value, true)
+	if absent(err) {
+		err = fmt.Errorf("%w: %w", errStuck, err)
+	}
 	if err != nil {
 		return "", err
 	}
 	var made string
-	err = s.guarded(ctx, func(stamp time.Time) error {
+	err = s.guardedIn(ctx, stage, func(t turn) error {
 		if err := fence(); err != nil {
 			return err
 		}
 		if err := s.check(key, have, true); err != nil {
 			return err
 		}
-		rev = revision(stamp, len(value))
-		made, err = s.place(temp, s.path(key), stamp)
+		rev = revision(t.stamp, len(value))
+		made, err = s.place(t, temp, s.path(key))
 		return err
 	})
 	if err != nil {
@@ -210,16 +258,19 @@ func (s *Store) delete(ctx context.Context, key string, have store.Revision, fen
 		return err
 	}
 	var left string
-	err := s.guarded(ctx, func(time.Time) error {
-		err := fence()
-		if err == nil {
-			err = s.check(key, have, false)
-		}
-		if err == nil {
-			left, err = s.remove(key)
-		}
-		return err
-	})
+	err := errStuck
+	for errors.Is(err, errStuck) {
+		err = s.guarded(ctx, func(t turn) error {
+			err := fence()
+			if err == nil {
+				err = s.check(key, have, false)
+			}
+			if err == nil {
+				left, err = s.remove(t, key)
+			}
+			return err
+		})
+	}
 	if err == nil {
 		err = s.syncUp(left, left)
 	}
@@ -244,11 +295,11 @@ func (s *Store) check(key string, have store.Revision, create bool) error {
 }
 
 // removeAt removes key if it is still the file with this time.
-func (s *Store) removeAt(key string, stamp time.Time) error {
+func (s *Store) removeAt(t turn, key string, stamp time.Time) error {
 	at, err := s.stampOf(key)
 	if err != nil || !at.Equal(stamp) {
 		return err
 	}
-	_, err = s.remove(key)
+	_, err = s.remove(t, key)
 	return err
 }

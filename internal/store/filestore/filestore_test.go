@@ -1,8 +1,10 @@
 package filestore
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +30,12 @@ const ttl = time.Second
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {
 		fmt.Println("error", writeForEver(dir))
+		os.Exit(1)
+	}
+	if dir := os.Getenv(stopperEnv); dir != "" {
+		if err := stopInside(dir); err != nil {
+			fmt.Println("error", err)
+		}
 		os.Exit(1)
 	}
 	code := storetest.Main(m, func(where, replica string) (store.Store, error) {
@@ -247,18 +257,121 @@ func TestUnreadable(t *testing.T) {
 // The clock set back does not bring a time back.
 func TestTimesGrow(t *testing.T) {
 	s := open(t, t.TempDir(), "a")
-	if err := s.guard.lock(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer s.guard.unlock()
 	ahead := time.Now().Add(time.Hour).UnixMicro()
-	if err := s.guard.write(marks{given: ahead}); err != nil {
+	if err := s.guard.write(marks{given: ahead, stage: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range int64(3) {
-		stamp, err := s.guard.next()
-		if err != nil || stamp.UnixMicro() != ahead+1+i {
-			t.Errorf("time %d after %d: %v", stamp.UnixMicro(), ahead, err)
+		err := s.guarded(t.Context(), func(got turn) error {
+			if got.stamp.UnixMicro() != ahead+1+i {
+				t.Errorf("time %d after %d", got.stamp.UnixMicro(), ahead)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+const stopperEnv = "GATEHOUSE_FILESTORE_STOPPER"
+
+// stopInside changes and deletes keys over old revisions, and stops itself
+// when all checks have passed and only the change is left to do.
+func stopInside(dir string) error {
+	s, err := Open(Options{Dir: dir, TTL: ttl})
+	if err != nil {
+		return err
+	}
+	stage, err := s.ready()
+	if err != nil {
+		return err
+	}
+	temp, err := newFile(stage, []byte("stale"), true)
+	if err != nil {
+		return err
+	}
+	placed, removed := errors.New("not tried"), errors.New("not tried")
+	err = s.guardedIn(context.Background(), stage, func(t turn) error {
+		fmt.Println("inside")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		_, placed = s.place(t, temp, s.path("k"))
+		_, removed = s.remove(t, "l")
+		return errors.Join(placed, removed)
+	})
+	fmt.Printf("refused %v %v %v %q\n", placed != nil, removed != nil, errors.Is(err, errStuck), err)
+	e, err := s.Get(context.Background(), "k")
+	if err != nil {
+		return err
+	}
+	_, err = s.Put(context.Background(), "k", []byte("new"), e.Revision)
+	fmt.Println("again", err == nil, err)
+	return err
+}
+
+// A process stopped with the guard in hand does not keep the others waiting
+// for ever, and cannot finish what it began; afterwards it is as good as new.
+func TestStoppedWithGuard(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, "a")
+	for _, key := range []string{"k", "l"} {
+		if _, err := s.Put(t.Context(), key, []byte("1"), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^$")
+	cmd.Env = append(os.Environ(), stopperEnv+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	lines := bufio.NewScanner(out)
+	says := func(wanted string) {
+		t.Helper()
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), wanted) {
+			t.Fatalf("the process said %q, want %q", lines.Text(), wanted)
+		}
+	}
+	says("inside")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*ttl)
+	defer cancel()
+	var others sync.WaitGroup
+	for range 3 { // several break it at once
+		other := open(t, dir, "other")
+		others.Go(func() {
+			if _, err := other.Put(ctx, "mine/"+crand.Text(), nil, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	start := time.Now()
+	e, err := s.Get(ctx, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(ctx, "k", []byte("2"), e.Revision); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*ttl {
+		t.Errorf("waited %v", took)
+	}
+	others.Wait()
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	says("refused true true true")
+	says("again true")
+	for key, value := range map[string]string{"k": "new", "l": "1"} {
+		if e, err := s.Get(ctx, key); err != nil || string(e.Value) != value {
+			t.Errorf("%s is %q, %v, want %q", key, e.Value, err, value)
 		}
 	}
 }

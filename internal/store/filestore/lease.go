@@ -44,7 +44,7 @@ func (s *Store) take(ctx context.Context, name string) (*lease, error) {
 		return nil, errHeld // asked without the guard: most often that is all
 	}
 	var l *lease
-	err := s.guarded(ctx, func(stamp time.Time) error {
+	err := s.guarded(ctx, func(t turn) error {
 		at, err := s.stampOf(key)
 		if err != nil {
 			return err
@@ -56,12 +56,12 @@ func (s *Store) take(ctx context.Context, name string) (*lease, error) {
 		if err != nil {
 			return err
 		}
-		if err := s.writeOwn(n, key, []byte(s.name), stamp); err != nil {
+		if err := s.writeOwn(t, n, key, []byte(s.name)); err != nil {
 			return err
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l = &lease{store: s, session: n, name: name, stamp: stamp, hold: store.NewHold(ctx, n.until)}
+		l = &lease{store: s, session: n, name: name, stamp: t.stamp, hold: store.NewHold(ctx, n.until)}
 		s.leases[l] = struct{}{}
 		return nil
 	})
@@ -107,15 +107,15 @@ func (s *Store) giveBack(l *lease) {
 
 // writeOwn writes a key that goes with our session. It is not synced: after a
 // crash of the machine it is not wanted. The caller has the guard.
-func (s *Store) writeOwn(n *session, key string, value []byte, stamp time.Time) error {
-	if err := s.own(n, key, stamp); err != nil {
+func (s *Store) writeOwn(t turn, n *session, key string, value []byte) error {
+	if err := s.own(t, n, key); err != nil {
 		return err
 	}
-	temp, err := s.stage(value, false)
+	temp, err := newFile(t.stage, value, false)
 	if err != nil {
 		return err
 	}
-	if _, err := s.place(temp, s.path(key), stamp); err != nil {
+	if _, err := s.place(t, temp, s.path(key)); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
 	return nil
@@ -123,8 +123,8 @@ func (s *Store) writeOwn(n *session, key string, value []byte, stamp time.Time) 
 
 // removeOwn removes a key that goes with our session.
 func (s *Store) removeOwn(ctx context.Context, n *session, key string, stamp time.Time) error {
-	return s.guarded(ctx, func(time.Time) error {
-		if err := s.removeAt(key, stamp); err != nil {
+	return s.guarded(ctx, func(t turn) error {
+		if err := s.removeAt(t, key, stamp); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -133,7 +133,7 @@ func (s *Store) removeOwn(ctx context.Context, n *session, key string, stamp tim
 		if over {
 			return nil // whoever buries it has done the rest
 		}
-		return s.disown(n, key, stamp)
+		return s.disown(t, n, key, stamp)
 	})
 }
 
@@ -149,12 +149,12 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 	for ctx.Err() == nil {
 		at, err := s.stampOf(key)
 		if err == nil && (n == nil || !at.Equal(mine)) {
-			err = s.guarded(ctx, func(stamp time.Time) error {
+			err = s.guarded(ctx, func(t turn) error {
 				if n, err = s.need(); err != nil {
 					return err
 				}
-				mine = stamp
-				return s.writeOwn(n, key, value, stamp)
+				mine = t.stamp
+				return s.writeOwn(t, n, key, value)
 			})
 		}
 		if err != nil && ctx.Err() == nil {

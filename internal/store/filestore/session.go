@@ -94,34 +94,34 @@ func (n *session) renew(s *Store) error {
 // own notes that the file of key with this time goes with the session. It is
 // written down before the file is: no file is left without a session.
 // The caller has the guard.
-func (s *Store) own(n *session, key string, stamp time.Time) error {
+func (s *Store) own(t turn, n *session, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n.keys[key] = stamp
-	return s.writeKeys(n, stamp)
+	n.keys[key] = t.stamp
+	return s.writeKeys(t, n)
 }
 
-func (s *Store) disown(n *session, key string, stamp time.Time) error {
+func (s *Store) disown(t turn, n *session, key string, stamp time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !n.keys[key].Equal(stamp) {
 		return nil
 	}
 	delete(n.keys, key)
-	return s.writeKeys(n, stamp)
+	return s.writeKeys(t, n)
 }
 
-func (s *Store) writeKeys(n *session, stamp time.Time) error {
+func (s *Store) writeKeys(t turn, n *session) error {
 	var text strings.Builder
 	for key, at := range n.keys {
 		fmt.Fprintf(&text, "%d %s\n", at.UnixMicro(), key)
 	}
 	// Not synced: what follows a crash of the machine needs no sessions.
-	temp, err := s.stage([]byte(text.String()), false)
+	temp, err := newFile(t.stage, []byte(text.String()), false)
 	if err != nil {
 		return err
 	}
-	_, err = s.place(temp, s.sessionFile(n.id, keysSuffix), stamp)
+	_, err = s.place(t, temp, s.sessionFile(n.id, keysSuffix))
 	return err
 }
 
@@ -208,20 +208,20 @@ func (s *Store) endSession(cause error) {
 	_ = n.alive.Close() // and with it the flock: from now on others bury it too
 	ctx, cancel := context.WithTimeout(context.Background(), s.ttl)
 	defer cancel()
-	if err := s.guarded(ctx, func(time.Time) error { return s.removeSession(n.id) }); err != nil {
+	if err := s.guarded(ctx, func(t turn) error { return s.removeSession(t, n.id) }); err != nil {
 		s.log.Warn("ended session not removed, others will", "dir", s.dir, "session", n.id, "error", err)
 	}
 }
 
 // removeSession removes a session and the keys that go with it. The caller
 // has the guard.
-func (s *Store) removeSession(id string) error {
+func (s *Store) removeSession(t turn, id string) error {
 	keys, err := s.readKeys(id)
 	if err != nil {
 		return err
 	}
 	for key, stamp := range keys {
-		if err := s.removeAt(key, stamp); err != nil {
+		if err := s.removeAt(t, key, stamp); err != nil {
 			return err
 		}
 	}
@@ -244,13 +244,13 @@ func (s *Store) bury(ctx context.Context) error {
 		if dead, err := s.dead(id); err != nil || !dead {
 			continue
 		}
-		err := s.guarded(ctx, func(time.Time) error {
+		err := s.guarded(ctx, func(t turn) error {
 			// Asked again with the guard in hand: it may have counted since.
 			if dead, err := s.dead(id); err != nil || !dead {
 				return err
 			}
 			s.log.Info("session of a dead process removed", "dir", s.dir, "session", id)
-			return s.removeSession(id)
+			return s.removeSession(t, id)
 		})
 		if err != nil {
 			return err

@@ -61,7 +61,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 func (s *Store) mark() (<-chan struct{}, marks) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.changed, s.guard.read()
+	return s.changed, s.guard.look()
 }
 
 // wait returns after a change, or when it is time to look anyway.
@@ -83,7 +83,7 @@ func (s *Store) wait(ctx context.Context, changed <-chan struct{}, before marks)
 			}
 			return
 		case <-poll.C:
-			if s.guard.read().done != before.done {
+			if s.guard.look().done != before.done {
 				return
 			}
 		}

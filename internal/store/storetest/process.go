@@ -48,8 +48,9 @@ func hold(st store.Store, name string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("held")
-	for last := time.Now(); ; {
+	last := time.Now()
+	fmt.Println("held") // and may be stopped at once
+	for {
 		time.Sleep(5 * time.Millisecond)
 		now := time.Now()
 		if now.Sub(last) > 800*time.Millisecond {
@@ -97,7 +98,7 @@ func (s *suite) start(t *testing.T, name string) *process {
 // says reads the next line of the process and wants it to begin like this.
 func (p *process) says(t *testing.T, wanted string) {
 	t.Helper()
-	stop := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	stop := time.AfterFunc(patience, func() { _ = p.cmd.Process.Signal(syscall.SIGQUIT) }) // it says where it is
 	defer stop.Stop()
 	if !p.lines.Scan() {
 		t.Fatalf("the process said nothing, want %q", wanted)
@@ -128,6 +129,7 @@ func (s *suite) paused(t *testing.T) {
 		t.Errorf("the next holder came after %v", took)
 	}
 	e := mustGet(t, next, data)
+	time.Sleep(s.TTL / 2) // so that it has been stopped for long enough to notice
 	p.signal(t, syscall.SIGCONT)
 	p.says(t, "woke true true true")
 	mustPut(t, next, data, "by the new holder", e.Revision)
