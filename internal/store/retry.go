@@ -14,7 +14,10 @@ const (
 // Backoff is how long the stores wait between attempts: longer each time, with
 // jitter, never over two seconds and never giving up. The zero Backoff is
 // ready. It belongs to one goroutine.
-type Backoff struct{ last time.Duration }
+type Backoff struct {
+	last time.Duration
+	told string
+}
 
 // Next is how long to wait now.
 func (b *Backoff) Next() time.Duration {
@@ -23,7 +26,15 @@ func (b *Backoff) Next() time.Duration {
 }
 
 // Reset begins anew, after a success.
-func (b *Backoff) Reset() { b.last = 0 }
+func (b *Backoff) Reset() { *b = Backoff{} }
+
+// News says whether err is worth telling: it is another than the last one
+// since Reset.
+func (b *Backoff) News(err error) bool {
+	news := err.Error() != b.told
+	b.told = err.Error()
+	return news
+}
 
 // Sleep waits for d and says whether ctx still lasts.
 func Sleep(ctx context.Context, d time.Duration) bool {

@@ -103,7 +103,7 @@ func TestServerAway(t *testing.T) {
 	dead := fmt.Sprintf("127.0.0.1:%d", rig.Port(t))
 	s := open(t, Options{Endpoints: []string{dead}, Prefix: "p"})
 	_, err := s.Get(t.Context(), "k")
-	if err == nil || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "get /p/k in etcd v2 http://"+dead) {
+	if err == nil || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "get /p/k in etcd v2 http://"+dead) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("get: %v", err)
 	}
 	silent := storetest.NewProxy(t, rig.StartEtcd(t).Endpoint())
@@ -167,6 +167,23 @@ func auth(t *testing.T, url, body string) {
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
 		t.Fatalf("%s: %s", url, resp.Status)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	proxy, trust := storetest.NewTLSProxy(t, rig.StartEtcd(t).Endpoint())
+	for name, o := range map[string]Options{
+		"by settings": {Endpoints: []string{proxy.Addr()}, TLS: trust},
+		"by URL":      {Endpoints: []string{"https://" + proxy.Addr()}, TLS: trust},
+	} {
+		s := open(t, o)
+		if _, err := s.Get(t.Context(), "k"); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	stranger := open(t, Options{Endpoints: []string{"https://" + proxy.Addr()}})
+	if _, err := stranger.Get(t.Context(), "k"); err == nil || !strings.Contains(err.Error(), "x509: certificate signed by unknown authority") {
+		t.Errorf("a server nobody vouches for: %v", err)
 	}
 }
 

@@ -45,7 +45,9 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 			continue
 		}
 		next := backoff.Next()
-		s.log.Warn("lease not acquired", "store", s.api.names(), "lease", name, "error", err, "next", next)
+		if backoff.News(err) {
+			s.log.Warn("lease not acquired", "store", s.api.names(), "lease", name, "error", err, "next", next)
+		}
 		store.Sleep(ctx, next)
 	}
 }
@@ -175,6 +177,7 @@ func (m *mortal) bury() {
 // keep refreshes the node until done ends or the node is lost, and tells
 // renewed each time until when it holds. It returns why it ended.
 func (m *mortal) keep(done context.Context, renewed func(until time.Time)) error {
+	var trouble store.Backoff
 	wait := m.store.ttl / 3
 	for {
 		select {
@@ -187,6 +190,7 @@ func (m *mortal) keep(done context.Context, renewed func(until time.Time)) error
 		wait = m.store.ttl / 3
 		switch err := m.refresh(done); {
 		case err == nil:
+			trouble.Reset()
 			m.mu.Lock()
 			renewed(m.until)
 			m.mu.Unlock()
@@ -194,7 +198,9 @@ func (m *mortal) keep(done context.Context, renewed func(until time.Time)) error
 			return err
 		case done.Err() == nil:
 			wait = m.store.ttl / 20
-			m.store.log.Warn("not refreshed", "store", m.store.api.names(), "key", m.key, "error", err, "next", wait)
+			if trouble.News(err) {
+				m.store.log.Warn("not refreshed", "store", m.store.api.names(), "key", m.key, "error", err, "next", wait)
+			}
 		}
 	}
 }
@@ -211,7 +217,9 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 		if err != nil {
 			if ctx.Err() == nil {
 				next := backoff.Next()
-				s.log.Warn("not announced", "store", s.api.names(), "key", key, "error", err, "next", next)
+				if backoff.News(err) {
+					s.log.Warn("not announced", "store", s.api.names(), "key", key, "error", err, "next", next)
+				}
 				store.Sleep(ctx, next)
 			}
 			continue

@@ -33,11 +33,11 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 		}
 		var backoff store.Backoff
 		var last []store.Entry
-		known, trouble := false, ""
+		known := false
 		for ctx.Err() == nil {
 			now, index, err := s.list(ctx, prefix)
 			if err == nil && (!known || !store.SameEntries(last, now)) {
-				last, known, trouble = now, true, ""
+				last, known = now, true
 				if !yield(slices.Clone(now), nil) {
 					return
 				}
@@ -51,11 +51,8 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 			}
 			next := backoff.Next()
 			known = false
-			if text := err.Error(); text != trouble {
-				trouble = text
-				if !yield(nil, fmt.Errorf("%w; next attempt in %v", s.failed("watch", prefix, err), next)) {
-					return
-				}
+			if backoff.News(err) && !yield(nil, fmt.Errorf("%w; next attempt in %v", s.failed("watch", prefix, err), next)) {
+				return
 			}
 			store.Sleep(ctx, next)
 		}

@@ -167,7 +167,7 @@ func (s *Store) dial(ctx context.Context) (*clientv3.Client, error) {
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: callTimeout,
-		})},
+		}), grpc.WithChainUnaryInterceptor(failFast)},
 	})
 	if err != nil {
 		return nil, err
@@ -176,6 +176,12 @@ func (s *Store) dial(ctx context.Context) (*clientv3.Client, error) {
 	defer s.mu.Unlock()
 	s.client = c
 	return c, nil
+}
+
+// failFast lets a call fail with the reason that there is no connection, where
+// etcd's client would wait for one until the time is over and say only that.
+func failFast(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, c, append(opts[:len(opts):len(opts)], grpc.WaitForReady(false))...)
 }
 
 var errClosed = errors.New("the store was closed")

@@ -28,7 +28,9 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 			return nil, fmt.Errorf("acquire %s in %s: %w", name, s.where(), err)
 		}
 		next := backoff.Next()
-		s.log.Warn("lease not acquired", "store", s.where(), "lease", name, "error", err, "next", next)
+		if backoff.News(err) {
+			s.log.Warn("lease not acquired", "store", s.where(), "lease", name, "error", err, "next", next)
+		}
 		store.Sleep(ctx, next)
 	}
 }
@@ -206,7 +208,9 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 			backoff.Reset()
 		} else if ctx.Err() == nil {
 			next = backoff.Next()
-			s.log.Warn("not announced", "store", s.where(), "key", full, "error", err, "next", next)
+			if backoff.News(err) {
+				s.log.Warn("not announced", "store", s.where(), "key", full, "error", err, "next", next)
+			}
 		}
 		select { // looked at again: somebody may have removed it
 		case <-ctx.Done():

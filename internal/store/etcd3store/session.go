@@ -60,7 +60,9 @@ func (s *Store) live() {
 		if err != nil {
 			if s.ctx.Err() == nil {
 				next := backoff.Next()
-				s.log.Warn("no session with the store", "store", s.where(), "error", err, "next", next)
+				if backoff.News(err) {
+					s.log.Warn("no session with the store", "store", s.where(), "error", err, "next", next)
+				}
 				store.Sleep(s.ctx, next)
 			}
 			continue
@@ -175,7 +177,9 @@ func (s *Store) insist(n *session, what string, do func(context.Context) error) 
 			return
 		}
 		next := backoff.Next()
-		s.log.Warn(what, "store", s.where(), "error", err, "next", next)
+		if backoff.News(err) {
+			s.log.Warn(what, "store", s.where(), "error", err, "next", next)
+		}
 		store.Sleep(n.over(), next)
 	}
 }

@@ -47,11 +47,9 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 				continue
 			}
 			next := w.backoff.Next()
-			if err.Error() != w.trouble {
-				w.trouble = err.Error()
-				if !yield(nil, fmt.Errorf("watch %s%s in %s: %w; next attempt in %v", s.prefix, prefix, s.where(), err, next)) {
-					return
-				}
+			if w.backoff.News(err) &&
+				!yield(nil, fmt.Errorf("watch %s%s in %s: %w; next attempt in %v", s.prefix, prefix, s.where(), err, next)) {
+				return
 			}
 			store.Sleep(ctx, next)
 		}
@@ -65,7 +63,6 @@ type watch struct {
 	yield   func([]store.Entry, error) bool
 	state   map[string]store.Entry
 	backoff store.Backoff
-	trouble string // the last error yielded; empty: none since the last state
 }
 
 // keys is the range that holds all entries under the prefix, and some more.
@@ -169,7 +166,6 @@ func (w *watch) put(kv *mvccpb.KeyValue) bool {
 // say yields the state.
 func (w *watch) say() bool {
 	w.backoff.Reset()
-	w.trouble = ""
 	entries := make([]store.Entry, 0, len(w.state))
 	for _, e := range w.state {
 		entries = append(entries, e)

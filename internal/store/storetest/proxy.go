@@ -25,6 +25,10 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, l, target)
+}
+
+func serve(t testing.TB, l net.Listener, target string) *Proxy {
 	p := &Proxy{listener: l, target: target, cut: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	close(p.cut)
 	p.wg.Go(p.accept)
