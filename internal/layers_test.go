@@ -21,12 +21,13 @@ import (
 var allowed = map[string][]string{
 	// row 1: data and contracts
 	"config": {},
+	"http1":  {},
 	"store":  {},
 	// row 2: decisions and their engines; the two halves never see each other
 	"route":      {},
 	"middleware": {"config"},
-	"upstream":   {"config", "middleware"},
-	"entrypoint": {"config", "middleware"},
+	"upstream":   {"config", "http1", "middleware"},
+	"entrypoint": {"config", "http1", "middleware"},
 	"provider":   {"config"},
 	"cert":       {"store"},
 	"acme":       {"acme/dns", "cert", "store"},
@@ -37,7 +38,7 @@ var allowed = map[string][]string{
 	"acme/dns/dnsupdate": {"acme/dns"},
 	"localca":            {"cert", "store"},
 	// row 3: what joins a half to its sources
-	"proxy":            {"config", "middleware", "route", "upstream"},
+	"proxy":            {"config", "http1", "middleware", "route", "upstream"},
 	"traefik1":         {"config", "store"},
 	"provider/file":    {"config", "provider", "traefik1"},
 	"provider/kv":      {"config", "provider", "store", "traefik1"},

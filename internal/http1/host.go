@@ -1,0 +1,56 @@
+package http1
+
+import "net/netip"
+
+// ValidHost accepts a registered name, an IPv4 address or an IPv6 address in
+// brackets, with or without a port (RFC 9110, section 7.2), in the letters that
+// host names have in practice: letters, digits, '-', '_' and '.'.
+func ValidHost[T ~[]byte | ~string](host T) bool {
+	if len(host) > 0 && host[0] == '[' {
+		return validBracketed(string(host))
+	}
+	i := 0
+	for i < len(host) && class[host[i]]&inHost != 0 {
+		if host[i] == '.' && (i == 0 || host[i-1] == '.') {
+			return false
+		}
+		i++
+	}
+	if i == 0 || i > 255 {
+		return false
+	}
+	return i == len(host) || validPort(host[i:])
+}
+
+// validPort accepts a colon and a port, which may be empty.
+func validPort[T ~[]byte | ~string](s T) bool {
+	if s[0] != ':' || len(s) > len(":65535") {
+		return false
+	}
+	n := 0
+	for i := 1; i < len(s); i++ {
+		d := s[i] - '0'
+		if d > 9 {
+			return false
+		}
+		n = n*10 + int(d)
+	}
+	return n <= 65535
+}
+
+// validBracketed is for an IPv6 address in brackets; zones have no meaning to
+// others.
+func validBracketed(host string) bool {
+	for end := 1; end < len(host); end++ {
+		if host[end] != ']' {
+			continue
+		}
+		addr, err := netip.ParseAddr(host[1:end])
+		if err != nil || !addr.Is6() || addr.Zone() != "" {
+			return false
+		}
+		rest := host[end+1:]
+		return rest == "" || validPort(rest)
+	}
+	return false
+}
