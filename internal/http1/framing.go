@@ -107,9 +107,9 @@ func (h *Head) connection() (o options, why Reason) {
 	return o, 0
 }
 
-func isToken(b []byte) bool {
-	for _, c := range b {
-		if class[c]&inToken == 0 {
+func isToken[T ~[]byte | ~string](b T) bool {
+	for i := range len(b) {
+		if class[b[i]]&inToken == 0 {
 			return false
 		}
 	}

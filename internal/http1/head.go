@@ -53,7 +53,7 @@ type Head struct {
 	mark     uint32 // first byte of the element being read
 	name     span   // of the field being read
 	phase    uint8
-	odd      uint8  // class bits seen in the name being read
+	bits     uint8  // class bits seen in the name being read
 	n        uint8  // fields
 	repeated uint32 // control fields seen more than once, by Known
 	first    [NumKnown]uint8
@@ -122,15 +122,15 @@ func (h *Head) lines(b []byte, max int) (done bool, why Reason) {
 			if int(h.n) == max {
 				return false, TooManyLines
 			}
-			h.mark, h.odd, h.phase = uint32(i), 0, atName
+			h.mark, h.bits, h.phase = uint32(i), 0, atName
 			fallthrough
 		case atName:
-			seen := h.odd
+			seen := h.bits
 			for i < len(b) && class[b[i]]&inToken != 0 {
 				seen |= class[b[i]]
 				i++
 			}
-			h.odd = seen
+			h.bits = seen
 			if i == len(b) {
 				h.pos = uint32(i)
 				return false, 0
@@ -258,7 +258,7 @@ func (h *Head) add(b []byte, end int) {
 	}
 	f.value = span{uint32(start), uint32(end)}
 	name := h.name.of(b)
-	if h.odd&isOdd != 0 {
+	if h.bits&isOdd != 0 {
 		f.known = 0
 		f.flags |= oddFlags(name)
 		return
