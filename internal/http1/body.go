@@ -48,7 +48,8 @@ func newBody(f Framing, length int64) Body {
 
 // Next tells how the received bytes begin: skip bytes of framing to drop, then
 // payload bytes of content. Both are taken as used: the caller goes on behind
-// them. Both 0 where the body is done, waits for trailers, or needs more bytes.
+// them, and calls again while that made progress. Both are 0 where the body is
+// done, waits for trailers, or needs more bytes.
 func (b *Body) Next(buf []byte) (skip, payload int, why Reason) {
 	for b.state != bodyData {
 		if b.state <= bodyTrailers || skip == len(buf) {

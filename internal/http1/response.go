@@ -20,14 +20,14 @@ type Response struct {
 
 // responseFacts is what Reset clears.
 type responseFacts struct {
-	reason    span
-	length    int64 // -1: none given
-	status    uint16
-	minor     uint8
-	framing   Framing
-	close     bool
-	keep      bool
-	odd       bool // something does not fit: not to be used again
+	reason  span
+	length  int64 // -1: none given
+	status  uint16
+	minor   uint8
+	framing Framing
+	close   bool
+	keep    bool
+	odd     bool // something does not fit: not to be used again
 }
 
 // Reset makes the Response ready for the next head and lets go of the buffer.
