@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,10 +51,11 @@ func routers(names ...string) config.Routing {
 	return r
 }
 
-// run starts a controller over the providers; seen grows with each routing
-// handed on (the names of its routers).
-func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen *[][]string) {
-	seen = new([][]string)
+// run starts a controller over the providers; seen gives the routings handed on
+// so far (the names of their routers).
+func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen func() [][]string) {
+	var mu sync.Mutex
+	var all [][]string
 	c = New(Options{
 		Providers: providers,
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -63,7 +65,9 @@ func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen *[][
 				names = append(names, n)
 			}
 			slices.Sort(names)
-			*seen = append(*seen, names)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, names)
 			return nil
 		},
 	})
@@ -71,7 +75,19 @@ func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen *[][
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return c, seen
+	return c, func() [][]string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// newest is what was handed on last.
+func newest(seen [][]string) []string {
+	if len(seen) == 0 {
+		return nil
+	}
+	return seen[len(seen)-1]
 }
 
 func TestChangesCloseTogetherAreOne(t *testing.T) {
@@ -85,8 +101,8 @@ func TestChangesCloseTogetherAreOne(t *testing.T) {
 		p.in <- routers("new")
 		time.Sleep(2 * quiet)
 		synctest.Wait()
-		if len(*seen) != 1 || !slices.Equal((*seen)[0], []string{"new@file"}) {
-			t.Errorf("handed on %v, want one routing with new@file", *seen)
+		if len(seen()) != 1 || !slices.Equal(newest(seen()), []string{"new@file"}) {
+			t.Errorf("handed on %v, want one routing with new@file", seen())
 		}
 	})
 }
@@ -98,7 +114,7 @@ func TestAConstantStreamOfChangesIsHandedOnAtLeastEveryTwoSeconds(t *testing.T) 
 		for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(quiet / 2) {
 			p.in <- routers("a")
 		}
-		if n := len(*seen); n < 4 || n > 6 {
+		if n := len(seen()); n < 4 || n > 6 {
 			t.Errorf("handed on %d times in 10 s, want about 5", n)
 		}
 	})
@@ -114,15 +130,15 @@ func TestReadyOnlyAfterEveryProviderWasHeard(t *testing.T) {
 		if s := c.State(); s.Ready() || !slices.Equal(s.Waiting, []string{"b"}) {
 			t.Errorf("ready with b not heard: %+v", s)
 		}
-		if len(*seen) != 1 {
-			t.Errorf("a's routes wait for b: %v", *seen)
+		if len(seen()) != 1 {
+			t.Errorf("a's routes wait for b: %v", seen())
 		}
 		b.in <- routers("y")
 		time.Sleep(time.Second)
 		if !c.State().Ready() {
 			t.Error("not ready though both were heard")
 		}
-		if got := (*seen)[len(*seen)-1]; !slices.Equal(got, []string{"x@a", "y@b"}) {
+		if got := newest(seen()); !slices.Equal(got, []string{"x@a", "y@b"}) {
 			t.Errorf("served %v", got)
 		}
 	})
@@ -136,12 +152,12 @@ func TestAProviderThatPanicsIsStartedAgainAndLosesNothing(t *testing.T) {
 		time.Sleep(time.Second)
 		p.in <- config.Routing{} // panics
 		time.Sleep(time.Minute)
-		if got := (*seen)[len(*seen)-1]; !slices.Equal(got, []string{"a@file"}) || !c.State().Ready() {
+		if got := newest(seen()); !slices.Equal(got, []string{"a@file"}) || !c.State().Ready() {
 			t.Errorf("after the panic %v is served", got)
 		}
 		p.in <- routers("b")
 		time.Sleep(time.Second)
-		if got := (*seen)[len(*seen)-1]; !slices.Equal(got, []string{"b@file"}) {
+		if got := newest(seen()); !slices.Equal(got, []string{"b@file"}) {
 			t.Errorf("after the restart %v is served", got)
 		}
 	})
@@ -154,8 +170,8 @@ func TestAProviderWithImpossibleSettingsLeavesTheOthersAlone(t *testing.T) {
 		c, seen := run(t, bad, good)
 		good.in <- routers("a")
 		time.Sleep(time.Second)
-		if len(*seen) != 1 || c.State().Ready() {
-			t.Errorf("served %v, ready %v", *seen, c.State().Ready())
+		if len(seen()) != 1 || c.State().Ready() {
+			t.Errorf("served %v, ready %v", seen(), c.State().Ready())
 		}
 	})
 }
