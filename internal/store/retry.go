@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -46,4 +47,34 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// Work is the goroutines of a store, which its Close waits for. The zero Work is
+// ready.
+type Work struct {
+	mu     sync.Mutex
+	closed bool
+	group  sync.WaitGroup
+}
+
+// Go runs f in a goroutine; after Wait was called, at once, as f then finds
+// that the store is closed and has little to do.
+func (w *Work) Go(f func()) {
+	w.mu.Lock()
+	closed := w.closed
+	if !closed {
+		w.group.Go(f)
+	}
+	w.mu.Unlock()
+	if closed {
+		f()
+	}
+}
+
+// Wait waits for all goroutines.
+func (w *Work) Wait() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.group.Wait()
 }

@@ -40,7 +40,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"gatehouse/internal/store"
@@ -67,7 +66,7 @@ type Store struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+	work   store.Work
 }
 
 // Open checks the settings; the server need not be up, calls try it again.

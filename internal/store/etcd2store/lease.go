@@ -213,7 +213,9 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 	var backoff store.Backoff
 	for ctx.Err() == nil && s.ctx.Err() == nil {
 		sent := time.Now()
-		r, err := s.api.do(ctx, http.MethodPut, s.path(key), nil, url.Values{"value": {encode(value)}, "ttl": {seconds(s.ttl)}})
+		// Not cut short when ctx ends: only who knows the node can remove it.
+		r, err := s.api.do(context.WithoutCancel(ctx), http.MethodPut, s.path(key), nil,
+			url.Values{"value": {encode(value)}, "ttl": {seconds(s.ttl)}})
 		if err != nil {
 			if ctx.Err() == nil {
 				next := backoff.Next()

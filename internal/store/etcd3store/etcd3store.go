@@ -68,7 +68,7 @@ type Store struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+	work   store.Work
 	begin  sync.Once // starts the session's loop
 
 	dialing chan struct{} // held by who makes the client

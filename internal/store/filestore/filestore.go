@@ -60,7 +60,7 @@ type Store struct {
 	log   *slog.Logger
 	guard *guard
 
-	work   sync.WaitGroup
+	work   store.Work
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	begin  sync.Once // starts the session's loop

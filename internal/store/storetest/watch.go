@@ -229,8 +229,9 @@ func (s *suite) restart(t *testing.T) {
 	mustPut(t, a, p+"/before", "1", "")
 	f := follow(t, a, p)
 	f.is(t, patience, p+"/before", "1")
-	ctx := within(t, 2*patience)
 	announced := make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer func() { cancel(); <-announced }()
 	go func() {
 		defer close(announced)
 		_ = a.Announce(ctx, p+"-members/a", []byte("here"))
