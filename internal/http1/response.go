@@ -170,6 +170,8 @@ func (r *Response) frame(asked Asked) Reason {
 		}
 	}
 	switch {
+	case r.status < 200 && (r.Has(TransferEncoding) || r.length > 0):
+		return LengthAndCoding
 	case r.status < 200, r.status == 204:
 		// A body in spite of that would look like the next answer.
 		r.odd = r.Has(TransferEncoding) || r.length > 0

@@ -65,8 +65,8 @@ func appendConnection(dst []byte, o Reply) []byte {
 }
 
 func (r *Response) appendStatusLine(dst []byte) []byte {
-	if r.status == 200 {
-		return append(dst, "HTTP/1.1 200 OK\r\n"...)
+	if r.minor == 1 && r.reason.start == uint32(len("HTTP/1.1 200 ")) {
+		return append(dst, r.buf[:r.reason.end+2]...)
 	}
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(strconv.AppendInt(dst, int64(r.status), 10), ' ')

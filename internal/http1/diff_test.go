@@ -1,0 +1,132 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// FuzzRequest: whole or in parts, a head is judged alike; what we accept
+// net/http accepts and reads the same, and what we send on has, to net/http and
+// to ourselves, the reading that we routed by.
+//
+// Where net/http is deliberately laxer (it accepts what we refuse): LF as line
+// end, obs-fold, several equal Content-Length, Content-Length with
+// Transfer-Encoding, leading zeros, Transfer-Encoding on HTTP/1.0, any octet in
+// Host's host, Host unlike the target's, fragments, non-ASCII targets,
+// unnormal paths, control bytes in values on some paths, versions above 1.1.
+// Where it is stricter there is one: it wants the query's and path's escapes
+// to be whole before it gives a URL.
+func FuzzRequest(f *testing.F) {
+	for _, c := range refusedHeads {
+		if len(c.head) < 4<<10 {
+			f.Add([]byte(c.head), 7)
+		}
+	}
+	f.Add([]byte(browserHead), 100)
+	f.Add([]byte(post("Transfer-Encoding: chunked\r\nTrailer: X\r\nConnection: X-A\r\nX-A: 1\r\nX_B: 2\r\nTE: trailers\r\n")), 1)
+	f.Add([]byte(get("http://a.com/%7e/../x?y", "X-Forwarded-For: 1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")), 1)
+	f.Fuzz(func(t *testing.T, wire []byte, at int) {
+		rules := DefaultRules()
+		req := new(Request)
+		req.Reset()
+		n, why := req.Parse(wire, &rules)
+		parts, n2, why2 := parseSplit(t, string(wire), max(0, at)%(len(wire)+1))
+		if n != n2 || why != why2 {
+			t.Fatalf("whole: %d, %v; in parts: %d, %v", n, why, n2, why2)
+		}
+		if n == 0 {
+			return
+		}
+		if diff := cmp.Diff(reading(req), reading(parts)); diff != "" {
+			t.Fatalf("whole and in parts:\n%s", diff)
+		}
+		sameAsNetHTTP(t, wire[:n], req)
+		client := NewClient("192.0.2.1", false, false)
+		onward := AppendEnd(AppendRequest(nil, req, &Onward{Client: &client}))
+		theirs, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(onward)))
+		if err != nil {
+			t.Fatalf("net/http refuses what we send on: %v\n%q", err, onward)
+		}
+		if got := theirs.URL.EscapedPath(); got != string(req.Path()) && string(req.Path()) != "*" {
+			t.Fatalf("routed by %q, sent on %q", req.Path(), got)
+		}
+		again, m, why := parse(t, string(onward))
+		if m != len(onward) || again.Framing() != req.Framing() || again.ContentLength() != req.ContentLength() || !bytes.Equal(again.Path(), req.Path()) {
+			t.Fatalf("our own head is read otherwise: %v\n%q\n%s\n%s", why, onward, reading(req), reading(again))
+		}
+	})
+}
+
+// sameAsNetHTTP compares readings of an accepted head.
+func sameAsNetHTTP(t *testing.T, head []byte, req *Request) {
+	t.Helper()
+	theirs, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(bytes.TrimPrefix(head, []byte("\r\n")))))
+	if err != nil {
+		t.Fatalf("net/http: %v\n%q", err, head)
+	}
+	length := theirs.ContentLength
+	if theirs.Method != string(req.Method()) || !strings.EqualFold(theirs.Host, string(req.Host())) ||
+		theirs.ProtoMinor != req.Minor() || length != req.ContentLength() || theirs.Close == req.KeepAlive() {
+		t.Fatalf("net/http reads %s %s %d length %d close %v, we\n%s", theirs.Method, theirs.Host, theirs.ProtoMinor, length, theirs.Close, reading(req))
+	}
+	if query, _ := req.Query(); theirs.URL.RawQuery != string(query) {
+		t.Fatalf("net/http reads the query %q, we %q", theirs.URL.RawQuery, query)
+	}
+	ours := http.Header{}
+	for i := range req.Len() {
+		switch k := req.Known(i); k {
+		case Host, TransferEncoding, Trailer: // net/http takes them out of its map
+		default:
+			ours.Add(string(req.Name(i)), string(req.Value(i)))
+		}
+	}
+	theirs.Header.Del("Trailer")
+	if diff := cmp.Diff(theirs.Header, ours); diff != "" {
+		t.Fatalf("fields (-net/http +ours):\n%s", diff)
+	}
+}
+
+// FuzzResponse: the same for answers.
+func FuzzResponse(f *testing.F) {
+	for _, s := range []string{"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HTTP/1.0 304\r\nConnection: keep-alive, X\r\nX: 1\r\n\r\n",
+		"HTTP/1.1 103 Early\r\n\r\n", "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\nX_A:1\r\n\r\n"} {
+		f.Add([]byte(s), 3, false, 1)
+		f.Add([]byte(s), 9, true, 0)
+	}
+	f.Fuzz(func(t *testing.T, wire []byte, at int, head bool, minor int) {
+		asked := Asked{Head: head, WebSocket: !head}
+		res, n, why := parseAnswer(string(wire), asked, len(wire))
+		parts, n2, why2 := parseAnswer(string(wire), asked, max(0, at)%(len(wire)+1))
+		if n != n2 || why != why2 || n > 0 && answerReading(res) != answerReading(parts) {
+			t.Fatalf("whole: %d, %v; in parts: %d, %v", n, why, n2, why2)
+		}
+		if n == 0 {
+			return
+		}
+		method := map[bool]string{true: "HEAD", false: "GET"}[head]
+		theirs, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(wire[:n])), &http.Request{Method: method})
+		if err != nil {
+			t.Fatalf("net/http: %v\n%q", err, wire[:n])
+		}
+		if theirs.StatusCode != res.Status() || theirs.ProtoMinor != res.Minor() ||
+			res.Reusable() && theirs.Close && !res.Interim() || res.Framing() == Length && theirs.ContentLength != res.ContentLength() {
+			t.Fatalf("net/http reads %d 1.%d close %v length %d, we\n%s", theirs.StatusCode, theirs.ProtoMinor, theirs.Close, theirs.ContentLength, answerReading(res))
+		}
+		minor &= 1
+		onward := AppendEnd(AppendResponse(nil, res, Reply{Minor: minor, Date: []byte("now")}))
+		again, m, why := parseAnswer(string(onward), asked, 0)
+		if m != len(onward) || again.Framing() != res.FramingFor(minor) || again.Status() != res.Status() {
+			t.Fatalf("our own head is read otherwise: %v\n%q\n%s", why, onward, answerReading(res))
+		}
+		if theirs, err = http.ReadResponse(bufio.NewReader(bytes.NewReader(onward)), &http.Request{Method: method}); err != nil {
+			t.Fatalf("net/http refuses what we send on: %v\n%q", err, onward)
+		}
+		io.Copy(io.Discard, theirs.Body)
+	})
+}
