@@ -37,3 +37,91 @@ func BenchmarkParseRequest(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkAppendRequest(b *testing.B) {
+	for name, head := range map[string]string{"browser": browserHead, "load": loadHead} {
+		b.Run(name, func(b *testing.B) {
+			req, _, _ := parse(b, head)
+			client := NewClient("192.0.2.17", false, true)
+			onward := Onward{Client: &client}
+			out := make([]byte, 0, 4096)
+			b.ReportAllocs()
+			for b.Loop() {
+				out = AppendEnd(AppendRequest(out[:0], req, &onward))
+			}
+		})
+	}
+}
+
+func BenchmarkAppendRequestTrusted(b *testing.B) {
+	req, _, _ := parse(b, browserHead[:len(browserHead)-2]+"X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\nX-Real-Ip: 198.51.100.1\r\n\r\n")
+	client := NewClient("192.0.2.17", true, false)
+	onward := Onward{Client: &client}
+	out := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		out = AppendEnd(AppendRequest(out[:0], req, &onward))
+	}
+}
+
+const answerHead = "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Type: text/html; charset=utf-8\r\n" +
+	"Content-Length: 1024\r\nLast-Modified: Sun, 22 Nov 2026 10:00:00 GMT\r\nConnection: keep-alive\r\nETag: \"6a1b2c3d-400\"\r\n" +
+	"Cache-Control: max-age=60\r\nAccept-Ranges: bytes\r\n\r\n"
+
+func BenchmarkParseResponse(b *testing.B) {
+	buf, res := []byte(answerHead), new(Response)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		res.Reset()
+		if n, why := res.Parse(buf, DefaultAnswerHead, Asked{}); n != len(buf) {
+			b.Fatal(n, why)
+		}
+	}
+}
+
+func BenchmarkAppendResponse(b *testing.B) {
+	res, _, _ := parseAnswer(answerHead, Asked{}, 0)
+	out := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		out = AppendEnd(AppendResponse(out[:0], res, Reply{Minor: 1}))
+	}
+}
+
+func BenchmarkChunks(b *testing.B) {
+	for name, size := range map[string]int{"16": 16, "1K": 1 << 10, "32K": 32 << 10} {
+		b.Run(name, func(b *testing.B) {
+			var wire []byte
+			for range 64 {
+				wire = AppendChunk(wire, make([]byte, size))
+			}
+			wire = AppendLastChunk(wire, nil)
+			b.SetBytes(int64(len(wire)))
+			b.ReportAllocs()
+			for b.Loop() {
+				body, at := newBody(Chunked, 0), 0
+				for !body.Done() {
+					skip, payload, why := body.Next(wire[at:])
+					if at += skip + payload; why != 0 {
+						b.Fatal(why)
+					}
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkNormalPath(b *testing.B) {
+	for name, path := range map[string]string{"normal": "/articles/2026/11/edge-routers", "escaped": "/a%20b/%C3%A9", "unnormal": "/a/./b/../%7ec//d"} {
+		b.Run(name, func(b *testing.B) {
+			in, room := []byte(path), make([]byte, 0, 256)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, why := AppendNormalPath(room, in, false); why != 0 {
+					b.Fatal(why)
+				}
+			}
+		})
+	}
+}

@@ -14,14 +14,6 @@ import (
 // FuzzRequest: whole or in parts, a head is judged alike; what we accept
 // net/http accepts and reads the same, and what we send on has, to net/http and
 // to ourselves, the reading that we routed by.
-//
-// Where net/http is deliberately laxer (it accepts what we refuse): LF as line
-// end, obs-fold, several equal Content-Length, Content-Length with
-// Transfer-Encoding, leading zeros, Transfer-Encoding on HTTP/1.0, any octet in
-// Host's host, Host unlike the target's, fragments, non-ASCII targets,
-// unnormal paths, control bytes in values on some paths, versions above 1.1.
-// Where it is stricter there is one: it wants the query's and path's escapes
-// to be whole before it gives a URL.
 func FuzzRequest(f *testing.F) {
 	for _, c := range refusedHeads {
 		if len(c.head) < 4<<10 {
@@ -61,6 +53,43 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("our own head is read otherwise: %v\n%q\n%s\n%s", why, onward, reading(req), reading(again))
 		}
 	})
+}
+
+// TestStricterThanNetHTTP lists what net/http lets through and we deliberately
+// do not.
+func TestStricterThanNetHTTP(t *testing.T) {
+	for name, head := range map[string]string{
+		"LF as line end":             "GET / HTTP/1.1\nHost: a.com\n\n",
+		"obs-fold":                   get("/", "X: 1\r\n 2\r\n"),
+		"the same length twice":      post("Content-Length: 5\r\nContent-Length: 5\r\n"),
+		"length and coding":          post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+		"leading zeros":              post("Content-Length: 05\r\n"),
+		"coding on 1.0":              "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"Host that is no name":       "GET / HTTP/1.1\r\nHost: a,b;c\r\n\r\n",
+		"Host unlike the target":     get("http://b.com/", ""),
+		"no Host on 1.0":             "GET / HTTP/1.0\r\n\r\n",
+		"fragment":                   get("/a#b", ""),
+		"not ASCII":                  get("/\xc3\xa9", ""),
+		"encoded separators":         get("/a%2fb%5c%00", ""),
+		"HTTP/2.0":                   strings.Replace(get("/", ""), "1.1", "2.0", 1),
+		"asterisk":                   get("*", ""),
+		"unknown expectation":        get("/", "Expect: x\r\n"),
+		"CONNECT":                    "CONNECT a.com:443 HTTP/1.1\r\nHost: a.com:443\r\n\r\n",
+		"option that is no token":    get("/", "Connection: a b\r\n"),
+		"more than MaxLines lines":   get("/", strings.Repeat("X: 1\r\n", 200)),
+		"target of more than 8 KiB":  get("/"+strings.Repeat("x", 9<<10), ""),
+		"head of more than 32 KiB":   get("/", "X: "+strings.Repeat("x", 33<<10)+"\r\n"),
+		"other scheme":               get("ftp://a.com/", ""),
+		"user in the target":         get("http://u:p@a.com/", ""),
+		"a method of 100 characters": strings.Repeat("A", 100) + " / HTTP/1.1\r\nHost: a.com\r\n\r\n",
+	} {
+		if _, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head))); err != nil {
+			t.Errorf("%s: net/http: %v", name, err)
+		}
+		if _, n, why := parse(t, head); n != 0 || why == 0 {
+			t.Errorf("%s: we accept it", name)
+		}
+	}
 }
 
 // sameAsNetHTTP compares readings of an accepted head.

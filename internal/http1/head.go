@@ -126,8 +126,12 @@ func (h *Head) lines(b []byte, max int) (done bool, why Reason) {
 			fallthrough
 		case atName:
 			seen := h.bits
-			for i < len(b) && class[b[i]]&inToken != 0 {
-				seen |= class[b[i]]
+			for i < len(b) {
+				c := class[b[i]]
+				if c&inToken == 0 {
+					break
+				}
+				seen |= c
 				i++
 			}
 			h.bits = seen
@@ -213,13 +217,31 @@ func badEnd(c byte) Reason {
 	return BadValue
 }
 
+// Eight bytes at a time.
+const (
+	ones = 0x0101010101010101
+	high = 0x8080808080808080
+)
+
+// endOfTarget finds the first byte from i on that no request target has, len(b)
+// where there is none.
+func endOfTarget(b []byte, i int) int {
+	for ; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		del, hash := x^0x7f*ones, x^'#'*ones
+		if (x-0x21*ones|x|(del-ones)|(hash-ones)&^hash)&high != 0 {
+			break // the bits may be borrowed or mean a byte above: look closely
+		}
+	}
+	for i < len(b) && class[b[i]]&inTarget != 0 {
+		i++
+	}
+	return i
+}
+
 // endOfValue finds the first byte from i on that no value has, len(b) where
-// there is none. It looks at eight bytes at a time.
+// there is none.
 func endOfValue(b []byte, i int) int {
-	const (
-		ones = 0x0101010101010101
-		high = 0x8080808080808080
-	)
 	for {
 		for ; i+8 <= len(b); i += 8 {
 			x := binary.LittleEndian.Uint64(b[i:])

@@ -137,10 +137,7 @@ func (r *Request) requestLine(b []byte, rules *Rules) (done bool, why Reason) {
 		r.mark, r.phase = uint32(i), atTarget
 		fallthrough
 	case atTarget:
-		end := min(len(b), int(r.mark)+rules.MaxTarget+1)
-		for i < end && class[b[i]]&inTarget != 0 {
-			i++
-		}
+		i = endOfTarget(b[:min(len(b), int(r.mark)+rules.MaxTarget+1)], i)
 		if r.pos = uint32(i); i-int(r.mark) > rules.MaxTarget {
 			return false, TargetTooLong
 		}
