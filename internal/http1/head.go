@@ -112,6 +112,7 @@ func (h *Head) lines(b []byte, max int) (done bool, why Reason) {
 	for {
 		switch h.phase {
 		case atLine:
+			i = h.wholeLines(b, i, max)
 			if i == len(b) {
 				h.pos = uint32(i)
 				return false, 0
@@ -166,11 +167,38 @@ func (h *Head) lines(b []byte, max int) (done bool, why Reason) {
 			if b[i] != '\r' || b[i+1] != '\n' {
 				return false, badEnd(b[i])
 			}
-			h.add(b, i)
+			h.add(b, h.name, h.bits, int(h.mark), i)
 			i += 2
 			h.phase = atLine
 		}
 	}
+}
+
+// wholeLines takes in the lines at i that are there with their end and have
+// nothing unusual about them; it is the short way of what lines does, and leaves
+// every judgement to it.
+func (h *Head) wholeLines(b []byte, i, max int) int {
+	for int(h.n) < max {
+		at, seen := i, uint8(0)
+		for at < len(b) {
+			c := class[b[at]]
+			if c&inToken == 0 {
+				break
+			}
+			seen |= c
+			at++
+		}
+		if at == i || at+2 >= len(b) || b[at] != ':' || b[at+1] != ' ' || b[at+2] <= ' ' {
+			return i
+		}
+		end := endOfValue(b, at+2)
+		if end+1 >= len(b) || b[end] != '\r' || b[end+1] != '\n' {
+			return i
+		}
+		h.add(b, span{uint32(i), uint32(at)}, seen, at+2, end)
+		i = end + 2
+	}
+	return i
 }
 
 // noName judges a line that does not begin with a name.
@@ -265,13 +293,13 @@ func endOfValue(b []byte, i int) int {
 	}
 }
 
-// add takes in the field whose value ends at end.
-func (h *Head) add(b []byte, end int) {
+// add takes in the field with the value b[start:end]; seen are the classes of
+// the name's bytes.
+func (h *Head) add(b []byte, at span, seen uint8, start, end int) {
 	f := &h.fields[h.n]
 	h.n++
-	start := int(h.mark)
-	f.name, f.flags = h.name, 0
-	if start != int(h.name.end)+2 || b[start-1] != ' ' {
+	f.name, f.known, f.flags = at, 0, 0
+	if start != int(at.end)+2 || b[start-1] != ' ' {
 		f.flags = flagLoose
 	}
 	for end > start && (b[end-1] == ' ' || b[end-1] == '\t') {
@@ -279,9 +307,8 @@ func (h *Head) add(b []byte, end int) {
 		f.flags |= flagLoose
 	}
 	f.value = span{uint32(start), uint32(end)}
-	name := h.name.of(b)
-	if h.bits&isOdd != 0 {
-		f.known = 0
+	name := at.of(b)
+	if seen&isOdd != 0 {
 		f.flags |= oddFlags(name)
 		return
 	}
