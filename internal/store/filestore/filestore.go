@@ -99,8 +99,9 @@ func Open(o Options) (*Store, error) {
 // Close gives up all leases and announcements and closes the files.
 func (s *Store) Close() error {
 	s.cancel()
-	s.work.Wait()
 	s.endSession(errClosed)
+	s.work.Wait()
+	s.endSession(errClosed) // one begun meanwhile
 	return s.guard.close()
 }
 

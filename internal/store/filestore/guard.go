@@ -78,7 +78,7 @@ func (g *guard) lock(ctx context.Context, stage string) (turn, error) {
 	case <-ctx.Done():
 		return turn{}, fmt.Errorf("wait for the guard: %w", context.Cause(ctx))
 	}
-	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 4*time.Millisecond) {
 		t, err := g.try(stage)
 		if err == nil {
 			return t, nil

@@ -21,11 +21,11 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 	}
 	s.begin.Do(func() { s.work.Go(s.live) }) // who waits must see who dies
 	told := ""
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.ctx.Err() == nil {
 		changed, marks := s.mark()
 		l, err := s.take(ctx, name)
 		if err == nil {
-			context.AfterFunc(l.hold.Context(), func() { s.giveBack(l) })
+			s.work.Go(l.keep)
 			return l, nil
 		}
 		if !errors.Is(err, errHeld) && ctx.Err() == nil && err.Error() != told {
@@ -34,7 +34,15 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 		}
 		s.wait(ctx, changed, marks)
 	}
-	return nil, fmt.Errorf("acquire %s in %s: %w", name, s.dir, context.Cause(ctx))
+	return nil, fmt.Errorf("acquire %s in %s: %w", name, s.dir, s.ended(ctx))
+}
+
+// ended is why a call that lasts has ended.
+func (s *Store) ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errClosed
 }
 
 // take takes the lease if it is free.
@@ -61,11 +69,14 @@ func (s *Store) take(ctx context.Context, name string) (*lease, error) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l = &lease{store: s, session: n, name: name, stamp: t.stamp, hold: store.NewHold(ctx, n.until)}
+		l = &lease{store: s, session: n, name: name, stamp: t.stamp, hold: store.NewHold(ctx, n.until), free: make(chan struct{})}
 		s.leases[l] = struct{}{}
 		return nil
 	})
-	return l, err
+	if l != nil {
+		return l, nil // it is ours, even if telling the watches of it failed
+	}
+	return nil, err
 }
 
 // owned says whether the file of key with this time goes with a session. One
@@ -88,20 +99,40 @@ func (s *Store) owned(key string, at time.Time) bool {
 	return false
 }
 
-// giveBack removes the entry of a lease whose context has ended. If it cannot,
-// the session's end does.
-func (s *Store) giveBack(l *lease) {
-	s.mu.Lock()
-	_, ours := s.leases[l]
-	delete(s.leases, l)
-	s.mu.Unlock()
-	if !ours {
-		return
+// keep waits for the end of the lease and gives the name free.
+func (l *lease) keep() {
+	defer close(l.free)
+	select {
+	case <-l.hold.Context().Done():
+	case <-l.store.ctx.Done():
+		l.hold.End(errClosed)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.ttl)
-	defer cancel()
-	if err := s.removeOwn(ctx, l.session, store.LeaseKey(l.name), l.stamp); err != nil && s.ctx.Err() == nil {
-		s.log.Warn("lease not given back, its session's end will", "dir", s.dir, "lease", l.name, "error", err)
+	l.store.mu.Lock()
+	delete(l.store.leases, l)
+	l.store.mu.Unlock()
+	l.store.insist(l.session, store.LeaseKey(l.name), l.stamp)
+}
+
+// insist removes a key that goes with our session, until it has or the session
+// is over: its end does the same.
+func (s *Store) insist(n *session, key string, stamp time.Time) {
+	var backoff store.Backoff
+	for s.ctx.Err() == nil {
+		s.mu.Lock()
+		over := s.session != n
+		s.mu.Unlock()
+		if over {
+			return
+		}
+		err := s.removeOwn(s.ctx, n, key, stamp)
+		if err == nil || s.ctx.Err() != nil {
+			return
+		}
+		next := backoff.Next()
+		if backoff.News(err) {
+			s.log.Warn("key of ours not removed", "dir", s.dir, "key", key, "error", err, "next", next)
+		}
+		store.Sleep(s.ctx, next)
 	}
 }
 
@@ -146,7 +177,7 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 	defer tick.Stop()
 	var n *session
 	var mine time.Time
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && s.ctx.Err() == nil {
 		at, err := s.stampOf(key)
 		if err == nil && (n == nil || !at.Equal(mine)) {
 			err = s.guarded(ctx, func(t turn) error {
@@ -163,16 +194,13 @@ func (s *Store) Announce(ctx context.Context, key string, value []byte) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+		case <-s.ctx.Done():
 		}
 	}
 	if n != nil {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.ttl)
-		defer cancel()
-		if err := s.removeOwn(last, n, key, mine); err != nil {
-			s.log.Warn("announcement not removed, its session's end will", "dir", s.dir, "key", key, "error", err)
-		}
+		s.work.Go(func() { s.insist(n, key, mine) })
 	}
-	return fmt.Errorf("announce %s in %s: %w", key, s.dir, context.Cause(ctx))
+	return fmt.Errorf("announce %s in %s: %w", key, s.dir, s.ended(ctx))
 }
 
 // lease implements store.Lease.
@@ -182,6 +210,7 @@ type lease struct {
 	name    string
 	stamp   time.Time // of the entry under leases/
 	hold    *store.Hold
+	free    chan struct{} // closed when the name is free, or the session over
 }
 
 func (l *lease) Context() context.Context { return l.hold.Context() }
@@ -227,8 +256,14 @@ func (l *lease) Delete(ctx context.Context, key string, have store.Revision) err
 	return l.store.delete(ctx, key, have, l.fence)
 }
 
-func (l *lease) Release(context.Context) error {
+// Release ends the lease and waits until its entry has gone; if ctx ends
+// before that, it goes later.
+func (l *lease) Release(ctx context.Context) error {
 	l.hold.Release()
-	l.store.giveBack(l)
-	return nil
+	select {
+	case <-l.free:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("release %s in %s: %w; tried again until its session ends", l.name, l.store.dir, context.Cause(ctx))
+	}
 }

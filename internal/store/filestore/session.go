@@ -44,6 +44,9 @@ func (s *Store) need() (*session, error) {
 	s.begin.Do(func() { s.work.Go(s.live) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return nil, errClosed
+	}
 	if s.session != nil && time.Now().Before(s.session.until) {
 		return s.session, nil
 	}

@@ -36,7 +36,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 		w := watch{store: s, prefix: prefix}
 		var last []store.Entry
 		known, trouble := false, ""
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && s.ctx.Err() == nil {
 			changed, marks := s.mark()
 			now, err := w.look()
 			switch {
@@ -73,6 +73,8 @@ func (s *Store) wait(ctx context.Context, changed <-chan struct{}, before marks)
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-s.ctx.Done():
 			return
 		case <-look.C:
 			return
