@@ -312,9 +312,7 @@ func (s *Static) moveACME() []Problem {
 		})
 		a.CAServer = today
 	}
-	if a.KeyType == "" {
-		a.KeyType = keyTypes[0]
-	}
+	problems = append(problems, s.chooseKeyType()...)
 	if a.DNSChallenge == nil && a.HTTPChallenge == nil && a.TLSChallenge == nil {
 		problems = append(problems, Problem{
 			Origin:  s.Origin("acme"),
@@ -326,6 +324,52 @@ func (s *Static) moveACME() []Problem {
 		a.TLSChallenge = new(TLSChallenge)
 	}
 	return problems
+}
+
+// chooseKeyType fills keyType with what all clients of the entry points can
+// use: the cipher suites of TLS 1.2 name the kind of key, and 1.5's examples
+// name RSA only. With TLS 1.3 either kind is right.
+func (s *Static) chooseKeyType() []Problem {
+	a := s.ACME
+	name, rsa := s.onlyRSA()
+	switch {
+	case a.KeyType == "" && !rsa:
+		a.KeyType = keyTypes[0]
+		return nil
+	case a.KeyType == "":
+		a.KeyType = "RSA2048"
+		return []Problem{{
+			Origin:  s.Origin("entryPoints." + name + ".tls.cipherSuites"),
+			Object:  "key entryPoints." + name + ".tls.cipherSuites",
+			Message: "names no ECDSA suite: certificates are ordered with RSA2048 keys, as clients of TLS 1.2 could use no other",
+			Allowed: "leave cipherSuites out, or set acme.keyType",
+			Warning: true,
+		}}
+	case rsa && strings.HasPrefix(a.KeyType, "EC"):
+		p := s.badf("acme.keyType", "RSA2048", "clients of TLS 1.2 cannot use %s keys: the cipher suites of entry point %s name no ECDSA suite", a.KeyType, name)
+		p.Warning = true
+		return []Problem{p}
+	}
+	return nil
+}
+
+// onlyRSA names an entry point whose cipher suites leave clients of TLS 1.2 no
+// ECDSA: that of [acme], or if it has no TLS any.
+func (s *Static) onlyRSA() (name string, found bool) {
+	names := slices.Sorted(maps.Keys(s.EntryPoints))
+	if e := s.EntryPoints[s.ACME.EntryPoint]; e != nil && e.TLS != nil {
+		names = []string{s.ACME.EntryPoint}
+	}
+	for _, name := range names {
+		t := s.EntryPoints[name].TLS
+		if t == nil || len(t.CipherSuites) == 0 || t.MinVersion == "VersionTLS13" {
+			continue
+		}
+		if !slices.ContainsFunc(t.CipherSuites, func(suite string) bool { return strings.Contains(suite, "_ECDSA_") }) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 // bad reports a mistake at a key.

@@ -26,7 +26,7 @@ type ACME struct {
 	HTTPChallenge        *HTTPChallenge `key:"httpChallenge" help:"prove names over HTTP (HTTP-01)"`
 	TLSChallenge         *TLSChallenge  `key:"tlsChallenge" help:"prove names over TLS (TLS-ALPN-01)"`
 	OverrideCertificates bool           `key:"overrideCertificates" help:"storeconfig: import over what the store holds"`
-	KeyType              string         `key:"keyType" help:"EC256 (default), EC384, RSA2048, RSA4096 or RSA8192"`
+	KeyType              string         `key:"keyType" help:"EC256 (default), EC384, RSA2048 (default if cipherSuites name no ECDSA suite), RSA4096 or RSA8192"`
 	PreferredChain       string         `key:"preferredChain" help:"common name of the root to prefer"`
 	Profile              string         `key:"profile" help:"certificate profile of the CA"`
 	EAB                  *EAB           `key:"eab" help:"binding to an account at the CA"`

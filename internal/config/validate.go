@@ -274,7 +274,7 @@ func (s *Static) validateACME() []Problem {
 			out = append(out, p)
 		}
 	}
-	if u, err := url.Parse(a.CAServer); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if u, err := url.Parse(a.CAServer); err != nil || u.Host == "" || u.Scheme != "https" {
 		out = append(out, s.badf("acme.caServer", "https://...", "not a URL: %q", a.CAServer))
 	}
 	if !slices.Contains(keyTypes, a.KeyType) {
