@@ -237,8 +237,11 @@ func (g *gateway) ready() (bool, string) {
 	return true, ""
 }
 
-// run serves until ctx ends and everything is drained.
+// run serves until ctx ends, or an entry point breaks off, and everything is
+// drained.
 func (g *gateway) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var wg sync.WaitGroup
 	for name, duty := range map[string]func(context.Context) error{
 		"controller":   g.controller.Run,
@@ -251,6 +254,7 @@ func (g *gateway) run(ctx context.Context) error {
 		wg.Go(func() { g.duty(ctx, name, duty) })
 	}
 	err := g.serve(ctx)
+	stop()
 	wg.Wait()
 	g.registry.Close()
 	if g.accessLog != nil {

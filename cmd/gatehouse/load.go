@@ -7,8 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
-	"time"
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/store"
@@ -56,31 +56,27 @@ func logProblems(log *slog.Logger, problems []config.Problem) {
 
 // overlay reads the static settings the store holds and puts them on top. It
 // keeps trying for as long as the store does not answer, and says so: what to
-// listen on may only be written there.
+// listen on may only be written there. With mistakes in them it waits for a
+// change.
 func overlay(ctx context.Context, loaded config.Loaded, s store.Store, log *slog.Logger) (*config.Static, error) {
 	from := traefik1.TreeSource{Provider: "etcd", Prefix: loaded.Static.Etcd.Prefix}
 	for entries, err := range s.Watch(ctx, "") {
 		if err != nil {
-			log.Warn("the store does not give the static configuration; asking again", "store", loaded.Static.Etcd.Endpoint, "err", err)
+			log.Warn("the store does not give the static configuration; it is asked until it does",
+				"store", loaded.Static.Etcd.Endpoint, "err", err)
 			continue
 		}
 		node, problems := traefik1.StaticNode(entries, from)
 		static, more, differences := loaded.Overlay(node)
-		logProblems(log, problems)
+		logProblems(log, slices.Concat(problems, more))
+		if config.Failed(more) {
+			log.Error("the static configuration in the store has mistakes; nothing is started",
+				"store", loaded.Static.Etcd.Endpoint, "next", "it is read again as soon as it changes")
+			continue
+		}
 		for _, d := range differences {
 			log.Warn("the store says otherwise about how to reach it; what reached it stays", "difference", d)
 		}
-		if config.Failed(more) {
-			logProblems(log, more)
-			const next = 10 * time.Second
-			log.Error("the static configuration in the store has mistakes; reading it again", "next", next)
-			select {
-			case <-time.After(next):
-			case <-ctx.Done():
-			}
-			return overlay(ctx, loaded, s, log)
-		}
-		logProblems(log, more)
 		return static, nil
 	}
 	return nil, context.Cause(ctx)

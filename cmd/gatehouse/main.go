@@ -53,6 +53,7 @@ func usageError(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // who asks twice is not made to wait for what is under way
 	status := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(status)

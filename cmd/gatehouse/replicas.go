@@ -20,6 +20,7 @@ type replicas struct {
 	store store.Store
 	self  api.Replica
 	log   *slog.Logger
+	twin string // what another replica of our name announced last
 
 	members atomic.Pointer[[]api.Replica]
 	leases  atomic.Pointer[map[string][]string] // holder: names
@@ -67,8 +68,22 @@ func (r *replicas) setMembers(entries []store.Entry) {
 		if json.Unmarshal(e.Value, &m) == nil && m.Name != "" {
 			list = append(list, m)
 		}
+		if e.Key == "members/"+r.self.Name {
+			r.compare(m, string(e.Value))
+		}
 	}
 	r.members.Store(&list)
+}
+
+// compare tells of another replica that has our name: one that was started
+// after us announces itself over us. An older one is what we were before.
+func (r *replicas) compare(m api.Replica, text string) {
+	if !m.Started.After(r.self.Started) || text == r.twin {
+		return
+	}
+	r.twin = text
+	r.log.Warn("another replica has the name of this one; people cannot tell them apart", "name", r.self.Name,
+		"started", m.Started, "next", "give each its own [cluster] node")
 }
 
 func (r *replicas) setLeases(entries []store.Entry) {
