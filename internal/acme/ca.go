@@ -99,6 +99,10 @@ func (e *callError) gone() bool {
 	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
 }
 
+// unreached reports whether the CA did not answer, or cannot even tell where
+// its resources are.
+func (e *callError) unreached() bool { return e.Status == 0 || e.Op == directoryOp }
+
 // transient reports whether the same call may work soon. If it was one that
 // changes something, the CA may have done it all the same.
 func (e *callError) transient() bool {

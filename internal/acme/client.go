@@ -25,6 +25,9 @@ const (
 	directoryAge = 12*time.Hour + time.Minute
 )
 
+// directoryOp is the call everything begins with.
+const directoryOp = "directory"
+
 // client is the CA over the network, through acmez's step level.
 type client struct {
 	url       string // the directory's
@@ -81,7 +84,7 @@ func (c *client) fetch(ctx context.Context) error {
 	defer r.cancel()
 	dir, err := c.readDirectory(callCtx)
 	if err != nil {
-		return r.failure(ctx, "directory", err)
+		return r.failure(ctx, directoryOp, err)
 	}
 	a := about{Renewal: dir.RenewalInfo != ""}
 	if dir.Meta != nil {

@@ -210,13 +210,14 @@ func (i *Issuer) solver(req cert.Request) solver {
 	return solver{dns: i.opts.DNS, lease: req.Lease, order: journalKey(i.ID(), req.ID)}
 }
 
-// timed puts the CA's Retry-After where package cert finds it.
+// timed puts the CA's Retry-After where package cert finds it, and whether the
+// CA was there at all.
 func (i *Issuer) timed(err error) error {
 	var call *callError
-	if errors.As(err, &call) && !call.After.IsZero() {
-		return &cert.RetryError{Err: err, After: call.After}
+	if !errors.As(err, &call) || call.After.IsZero() && !call.unreached() {
+		return err
 	}
-	return err
+	return &cert.RetryError{Err: err, After: call.After, Unreached: call.unreached()}
 }
 
 // during is the lease's context, which ends with ctx too. It descends from the

@@ -93,15 +93,16 @@ func TestLooksGetRarer(t *testing.T) {
 
 func TestCallsThatMayWorkSoon(t *testing.T) {
 	for name, c := range map[string]struct {
-		err   *callError
-		took  time.Duration
-		retry bool
+		err              *callError
+		took             time.Duration
+		retry, unreached bool
 	}{
-		"no answer":        {&callError{Op: "newOrder", Err: errors.New("reset")}, 15 * time.Second, false},
-		"503":              {&callError{Op: "newOrder", Status: 503}, 15 * time.Second, false},
-		"refused":          {&callError{Op: "newOrder", Status: 403, Problem: &acmez.Problem{Type: acmez.ProblemTypeCAA}}, 0, false},
-		"429 for an hour":  {&callError{Op: "newOrder", Status: 429, After: time.Now().Add(1000 * time.Hour)}, 0, true},
-		"refused, no time": {&callError{Op: "newOrder", Status: 400}, 0, false},
+		"no answer":        {&callError{Op: "newOrder", Err: errors.New("reset")}, 15 * time.Second, true, true},
+		"no directory":     {&callError{Op: "directory", Status: 200, Err: errors.New("garbage")}, 15 * time.Second, true, true},
+		"503":              {&callError{Op: "newOrder", Status: 503}, 15 * time.Second, false, false},
+		"refused":          {&callError{Op: "newOrder", Status: 403, Problem: &acmez.Problem{Type: acmez.ProblemTypeCAA}}, 0, false, false},
+		"429 for an hour":  {&callError{Op: "newOrder", Status: 429, After: time.Now().Add(1000 * time.Hour)}, 0, true, false},
+		"refused, no time": {&callError{Op: "newOrder", Status: 400}, 0, false, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			if !c.err.After.IsZero() {
@@ -116,8 +117,8 @@ func TestCallsThatMayWorkSoon(t *testing.T) {
 				t.Errorf("%s: took %s, want %s", name, took, c.took)
 			}
 			var retry *cert.RetryError
-			if errors.As(err, &retry) != c.retry {
-				t.Errorf("%s: %T", name, err)
+			if errors.As(err, &retry) != c.retry || c.retry && retry.Unreached != c.unreached {
+				t.Errorf("%s: %T %+v", name, err, retry)
 			}
 		})
 	}

@@ -67,6 +67,10 @@ type Issuer interface {
 type RetryError struct {
 	Err   error
 	After time.Time // not before; zero: the back-off decides
+	// Unreached: the issuer was not reached, or did not answer. Asking it again
+	// costs nothing, and it may be back any moment: such failures do not make
+	// the pause after others longer, and have short ones themselves.
+	Unreached bool
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }

@@ -129,6 +129,9 @@ func TestPlan(t *testing.T) {
 		{"the wildcard keeps failing", view{wants: wantsFor(rule("a.example.com"), listed("*.example.com")),
 			attempts: failed("*.example.com", 3, -time.Minute, time.Hour)},
 			[]string{a + " obtain", wild + " rest 1h0m0s"}},
+		{"the wildcard's issuer is away", view{wants: wantsFor(rule("a.example.com"), listed("*.example.com")),
+			attempts: unreached(failed("*.example.com", 3, -time.Minute, time.Hour))},
+			[]string{a + " rest covered by " + wild, wild + " rest 1h0m0s"}},
 		{"the wildcard keeps failing to renew", view{wants: wantsFor(rule("a.example.com"), listed("*.example.com")),
 			present:  present(certAt(-80*day, 10*day, "*.example.com")),
 			attempts: failed("*.example.com", 3, -time.Minute, time.Hour)},
@@ -192,22 +195,50 @@ func TestNextAttempt(t *testing.T) {
 	plain := errors.New("no")
 	for i, want := range []time.Duration{20 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute,
 		30 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 6 * time.Hour, 6 * time.Hour} {
-		low, high := nextAttempt(noon, i+1, plain, 0).Sub(noon), nextAttempt(noon, i+1, plain, 0.999).Sub(noon)
+		low, high := nextAttempt(noon, attempt{Failures: i + 1}, plain, 0).Sub(noon), nextAttempt(noon, attempt{Failures: i + 1}, plain, 0.999).Sub(noon)
 		if low != want*3/4 || high <= low || high > want {
 			t.Errorf("after %d failures: %s to %s, want within %s", i+1, low, high, want)
 		}
 	}
 	after := fmt.Errorf("newOrder: %w", &RetryError{Err: plain, After: noon.Add(34 * time.Hour)})
-	if got := nextAttempt(noon, 1, after, 0).Sub(noon); got != 34*time.Hour {
+	if got := nextAttempt(noon, attempt{Failures: 1}, after, 0).Sub(noon); got != 34*time.Hour {
 		t.Errorf("the issuer asks for 34h, next in %s", got)
 	}
 	soon := &RetryError{Err: plain, After: noon.Add(time.Second)}
-	if got := nextAttempt(noon, 5, soon, 0).Sub(noon); got != 450*time.Second {
+	if got := nextAttempt(noon, attempt{Failures: 5}, soon, 0).Sub(noon); got != 450*time.Second {
 		t.Errorf("the issuer allows 1s, next in %s", got)
 	}
 	never := &RetryError{Err: plain, After: noon.AddDate(50, 0, 0)}
-	if got := nextAttempt(noon, 1, never, 0).Sub(noon); got != maxDelay {
+	if got := nextAttempt(noon, attempt{Failures: 1}, never, 0).Sub(noon); got != maxDelay {
 		t.Errorf("the issuer asks for 50 years, next in %s", got)
+	}
+}
+
+func unreached(attempts map[key]attempt) map[key]attempt {
+	for k, a := range attempts {
+		a.Unreached = a.Failures
+		attempts[k] = a
+	}
+	return attempts
+}
+
+// TestNextAttemptUnreached: an issuer that does not answer is asked again
+// within half a minute for a quarter of an hour, and its absence is not held
+// against the order once it is back.
+func TestNextAttemptUnreached(t *testing.T) {
+	away := fmt.Errorf("order: %w", &RetryError{Err: errors.New("no answer"), Unreached: true})
+	a := attempt{}
+	for i := range 100 {
+		a = a.count(away)
+		d := nextAttempt(noon, a, away, 0.999).Sub(noon)
+		if most := map[bool]time.Duration{true: 30 * time.Second, false: 5 * time.Minute}[i < 20]; d > most || d < 15*time.Second {
+			t.Errorf("out of reach for the %d. time: next in %s, want at most %s", i+1, d, most)
+		}
+	}
+	refused := errors.New("no")
+	a = a.count(refused)
+	if d := nextAttempt(noon, a, refused, 0.999).Sub(noon); d > 20*time.Second {
+		t.Errorf("the first refusal after an outage: next in %s", d)
 	}
 }
 

@@ -97,12 +97,13 @@ func decodeCertificate(k key, value []byte) (*Certificate, error) {
 // attempt is the value under attempts/: what went wrong and when to try again.
 // It is honoured by every replica and outlives restarts.
 type attempt struct {
-	Version  int       `json:"version"`
-	Failures int       `json:"failures"`
-	Error    string    `json:"error"`
-	Replica  string    `json:"replica,omitempty"`
-	Last     time.Time `json:"last"`
-	Next     time.Time `json:"next"`
+	Version   int       `json:"version"`
+	Failures  int       `json:"failures"`            // in a row
+	Unreached int       `json:"unreached,omitempty"` // of them: the issuer did not answer
+	Error     string    `json:"error"`
+	Replica   string    `json:"replica,omitempty"`
+	Last      time.Time `json:"last"`
+	Next      time.Time `json:"next"`
 }
 
 const maxErrorText = 4 << 10
@@ -130,6 +131,8 @@ func decodeAttempt(value []byte) (attempt, error) {
 		return attempt{}, fmt.Errorf("value has version %d (this program reads %d)", a.Version, recordVersion)
 	case a.Failures < 1:
 		return attempt{}, fmt.Errorf("failures is %d", a.Failures)
+	case a.Unreached < 0 || a.Unreached > a.Failures:
+		return attempt{}, fmt.Errorf("unreached is %d of %d failures", a.Unreached, a.Failures)
 	case a.Next.Before(a.Last), a.Next.Sub(a.Last) > maxDelay:
 		return attempt{}, fmt.Errorf("next attempt %s does not follow the last %s within %s",
 			a.Next.Format(time.RFC3339), a.Last.Format(time.RFC3339), maxDelay)

@@ -373,8 +373,9 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 		a = attempt{}
 	}
 	at := time.Now()
-	a = attempt{Failures: a.Failures + 1, Error: cause.Error(), Replica: k.replica, Last: at.UTC(),
-		Next: nextAttempt(at, a.Failures+1, cause, rand.Float64()).UTC()}
+	a = a.count(cause)
+	a.Error, a.Replica, a.Last = cause.Error(), k.replica, at.UTC()
+	a.Next = nextAttempt(at, a, cause, rand.Float64()).UTC()
 	if err := k.record(lease, t.key, a, now.attemptRevision); err != nil {
 		k.pause(t.key, a.Next) // at least this replica keeps to it
 		k.log.Warn("attempt cannot be stored", "names", t.names, "issuer", t.key.issuer, "err", err)
