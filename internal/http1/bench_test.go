@@ -1,6 +1,9 @@
 package http1
 
-import "testing"
+import (
+	"net/http"
+	"testing"
+)
 
 const browserHead = "GET /articles/2026/11/edge-routers?utm_source=feed&page=2 HTTP/1.1\r\n" +
 	"Host: www.example.com\r\n" +
@@ -123,5 +126,30 @@ func BenchmarkNormalPath(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkFill(b *testing.B) {
+	req, _, _ := parse(b, browserHead)
+	client := NewClient("192.0.2.17", false, true)
+	onward := Onward{Client: &client}
+	var out http.Request
+	b.ReportAllocs()
+	for b.Loop() {
+		req.Fill(&out, &onward)
+	}
+}
+
+func BenchmarkAppendHTTPRequest(b *testing.B) {
+	req, _, _ := parse(b, browserHead)
+	client := NewClient("192.0.2.17", false, true)
+	var out http.Request
+	req.Fill(&out, &Onward{Client: &client})
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, why := AppendHTTPRequest(buf, &out, ""); why != 0 {
+			b.Fatal(why)
+		}
 	}
 }

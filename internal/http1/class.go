@@ -9,6 +9,7 @@ const (
 	inPath                     // stands for itself in a normal path ('/' and '%' too)
 	inHost                     // letter, digit, '-', '_', '.'
 	isAlnum
+	inURL // path byte that net/url neither escapes nor decodes
 )
 
 // class is a constant table.
@@ -17,7 +18,7 @@ var class = func() (t [256]uint8) {
 		b := byte(c)
 		alnum := 'a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9'
 		if alnum {
-			t[c] |= inToken | inPath | inHost | isAlnum
+			t[c] |= inToken | inPath | inHost | isAlnum | inURL
 		}
 		if b > ' ' && b < 0x7f && b != '#' {
 			t[c] |= inTarget
@@ -34,6 +35,9 @@ var class = func() (t [256]uint8) {
 	}
 	for _, c := range []byte("-_.") {
 		t[c] |= inHost
+	}
+	for _, c := range []byte("-_.~$&+,/:;=@") {
+		t[c] |= inURL
 	}
 	t['_'] |= isOdd
 	t['.'] |= isOdd

@@ -52,6 +52,9 @@ func FuzzRequest(f *testing.F) {
 		if m != len(onward) || again.Framing() != req.Framing() || again.ContentLength() != req.ContentLength() || !bytes.Equal(again.Path(), req.Path()) {
 			t.Fatalf("our own head is read otherwise: %v\n%q\n%s\n%s", why, onward, reading(req), reading(again))
 		}
+		sameView(t, req, &Onward{Client: &client, KeepOdd: at%2 == 0})
+		believed := NewClient("2001:db8::1", true, true)
+		sameView(t, req, &Onward{Client: &believed, KeepOdd: at%2 == 1})
 	})
 }
 

@@ -56,7 +56,7 @@
 //
 // # Beside net/http
 //
-// View lends a parsed Request to handlers as an *http.Request, and
+// Request.Fill describes a parsed request to handlers as an *http.Request;
 // AppendHTTPRequest and AppendHeader write heads that handlers have changed.
 //
 // All methods of one value are for one goroutine at a time; package-level

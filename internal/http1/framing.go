@@ -70,42 +70,55 @@ func parseLength(b []byte) (n int64, ok bool) {
 const maxOptions = 32
 
 // options are what Connection said.
-type options struct{ close, keepAlive, upgrade, malformed bool }
+type options struct{ close, keepAlive, upgrade bool }
 
 // connection reads all Connection lines and marks the fields they name as
 // belonging to this connection. Fields that the writers set anew are not
 // touched by it, so that nothing of ours can be taken away.
 func (h *Head) connection() (o options, why Reason) {
-	if !h.Has(Connection) {
-		return o, 0
-	}
 	named := 0
-	for i := int(h.first[Connection]) - 1; i < int(h.n); i++ {
-		if h.fields[i].known != Connection {
+	h.elements(Connection, func(option []byte) bool {
+		switch {
+		case equalFold(option, "close"):
+			o.close = true
+		case equalFold(option, "keep-alive"):
+			o.keepAlive = true
+		case equalFold(option, "upgrade"):
+			o.upgrade = true
+		default:
+			if named++; named > maxOptions || !isToken(option) {
+				why = BadConnection
+				return false
+			}
+			h.drop(option)
+		}
+		return true
+	})
+	return o, why
+}
+
+// elements calls yield with each element of a comma-separated known field,
+// empty ones left out, until it says no.
+func (h *Head) elements(k Known, yield func([]byte) bool) {
+	if !h.Has(k) {
+		return
+	}
+	for i := int(h.first[k]) - 1; i < int(h.n); i++ {
+		if h.fields[i].known != k {
 			continue
 		}
 		rest, more := h.fields[i].value.of(h.buf), true
 		for more {
-			var option []byte
-			option, rest, more = bytes.Cut(rest, []byte(","))
-			switch option = trim(option); {
-			case len(option) == 0:
-			case equalFold(option, "close"):
-				o.close = true
-			case equalFold(option, "keep-alive"):
-				o.keepAlive = true
-			case equalFold(option, "upgrade"):
-				o.upgrade = true
-			default:
-				if named++; named > maxOptions || !isToken(option) {
-					return o, BadConnection
-				}
-				h.drop(option)
+			var one []byte
+			one, rest, more = bytes.Cut(rest, comma)
+			if one = trim(one); len(one) > 0 && !yield(one) {
+				return
 			}
 		}
 	}
-	return o, 0
 }
+
+var comma = []byte(",") // a constant
 
 func isToken[T ~[]byte | ~string](b T) bool {
 	for i := range len(b) {
@@ -133,29 +146,21 @@ func (r *Request) hops() Reason {
 		return why
 	}
 	r.close, r.keep = o.close, o.keepAlive
-	if r.Has(TE) {
-		r.wantTrailers = r.minor == 1 && r.lists(TE, "trailers")
+	if r.Has(TE) && r.minor == 1 {
+		r.elements(TE, func(coding []byte) bool {
+			r.wantTrailers = equalFold(coding, "trailers")
+			return !r.wantTrailers
+		})
+	}
+	if r.framing == Chunked {
+		r.elements(Trailer, func(name []byte) bool {
+			if k := lookup(name); k < lastControl && knownFlags[k]&(flagHop|flagAnew) != 0 {
+				why = BadTrailer
+			}
+			return why == 0
+		})
 	}
 	r.websocket = o.upgrade && r.minor == 1 && r.kind == MethodGet && r.framing == NoBody &&
 		!r.several(Upgrade) && equalFold(r.Get(Upgrade), "websocket")
-	return 0
-}
-
-// lists tells whether a comma-separated field has this element, in lower case
-// and without parameters.
-func (h *Head) lists(k Known, element string) bool {
-	for i := int(h.first[k]) - 1; i < int(h.n); i++ {
-		if h.fields[i].known != k {
-			continue
-		}
-		rest, more := h.fields[i].value.of(h.buf), true
-		for more {
-			var one []byte
-			one, rest, more = bytes.Cut(rest, []byte(","))
-			if equalFold(trim(one), element) {
-				return true
-			}
-		}
-	}
-	return false
+	return why
 }

@@ -270,27 +270,23 @@ func endOfTarget(b []byte, i int) int {
 // endOfValue finds the first byte from i on that no value has, len(b) where
 // there is none.
 func endOfValue(b []byte, i int) int {
-	for {
-		for ; i+8 <= len(b); i += 8 {
-			x := binary.LittleEndian.Uint64(b[i:])
-			del := x ^ 0x7f*ones
-			// The lowest bit set marks a byte below 0x20 or DEL; bits above
-			// it may be borrowed.
-			if m := ((x-0x20*ones)&^x | (del-ones)&^del) & high; m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				if b[i] != '\t' {
-					return i
-				}
-				i -= 7 // go on behind the tab
-			}
-		}
-		for ; i < len(b); i++ {
-			if class[b[i]]&inValue == 0 {
+	for ; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		del := x ^ 0x7f*ones
+		// The lowest bit set marks a byte below 0x20 or DEL; bits above it may
+		// be borrowed.
+		if m := ((x-0x20*ones)&^x | (del-ones)&^del) & high; m != 0 {
+			i += bits.TrailingZeros64(m) / 8
+			if b[i] != '\t' {
 				return i
 			}
+			i -= 7 // go on behind the tab
 		}
-		return i
 	}
+	for i < len(b) && class[b[i]]&inValue != 0 {
+		i++
+	}
+	return i
 }
 
 // add takes in the field with the value b[start:end]; seen are the classes of

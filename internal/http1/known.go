@@ -125,13 +125,13 @@ var lowered, index = func() (low [len(names)]string, table [1 << hashBits]Known)
 }()
 
 // lookup recognises a name that is a token.
-func lookup(name []byte) Known {
+func lookup[T ~[]byte | ~string](name T) Known {
 	if len(name) < shortName || len(name) > longName {
 		return 0
 	}
 	for at := hash(name); ; at = (at + 1) % uint32(len(index)) {
 		k := index[at]
-		if k == 0 || sameName(name, lowered[k]) {
+		if k == 0 || sameName([]byte(name), lowered[k]) {
 			return k
 		}
 	}

@@ -202,6 +202,7 @@ var refusedHeads = []refused{
 	{"list of expectations", get("/", "Expect: 100-continue, x\r\n"), BadExpect},
 	{"option that is no token", get("/", "Connection: close;x\r\n"), BadConnection},
 	{"quoted option", get("/", "Connection: \"close\"\r\n"), BadConnection},
+	{"announced length", post("Transfer-Encoding: chunked\r\nTrailer: X, Content-Length\r\n"), BadTrailer},
 	{"many options", get("/", "Connection: "+strings.Repeat("a,", 33)+"\r\n"), BadConnection},
 }
 

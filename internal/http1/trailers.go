@@ -40,5 +40,7 @@ func (t *Trailers) Parse(buf []byte) (n int, why Reason) {
 // content is or where it goes must stand in the head, and is dropped here.
 func (t *Trailers) Forwarded(i int) bool {
 	f := &t.fields[i]
-	return f.flags&(flagForwarding|flagOdd) == 0 && (f.known == 0 || f.known >= lastControl)
+	return f.flags&(flagForwarding|flagOdd) == 0 && forwardedTrailer(f.known)
 }
+
+func forwardedTrailer(k Known) bool { return k == 0 || k >= lastControl }

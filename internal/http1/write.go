@@ -15,12 +15,10 @@ func AppendField(dst []byte, name, value string) []byte {
 
 // appendValue appends a value that nobody has checked yet.
 func appendValue(dst []byte, value string) []byte {
-	at := len(dst)
+	i := len(dst)
 	dst = append(dst, value...)
-	for i := at; i < len(dst); i++ {
-		if class[dst[i]]&inValue == 0 {
-			dst[i] = ' '
-		}
+	for i = endOfValue(dst, i); i < len(dst); i = endOfValue(dst, i) {
+		dst[i] = ' '
 	}
 	return dst
 }
@@ -62,6 +60,22 @@ func (h *Head) appendLine(dst []byte, i int) []byte {
 	f := &h.fields[i]
 	dst = append(append(dst, f.name.of(h.buf)...), ": "...)
 	return append(append(dst, f.value.of(h.buf)...), "\r\n"...)
+}
+
+// appendAnnounced names the trailers that are announced and may be forwarded.
+func (h *Head) appendAnnounced(dst []byte) []byte {
+	sep := "Trailer: "
+	h.elements(Trailer, func(name []byte) bool {
+		if isToken(name) && forwardedTrailer(lookup(name)) {
+			dst = append(append(dst, sep...), name...)
+			sep = ", "
+		}
+		return true
+	})
+	if sep == ", " {
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
 }
 
 // appendLines appends the lines without any of the flags. Neighbours in plain

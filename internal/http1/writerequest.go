@@ -8,14 +8,15 @@ import (
 
 // Client is the client's side of one connection, looked at once.
 type Client struct {
-	ip      []byte // without zone; empty if unknown
+	text    string // address without zone; "" if unknown
+	ip      []byte // the same
 	trusted bool   // what it says of the request's way is believed
 	tls     bool
 }
 
 // NewClient describes a client: its address as text, without port; whether its
 // forwarding headers are believed; whether it speaks TLS to us.
-func NewClient(ip string, trusted, tls bool) Client { return Client{[]byte(ip), trusted, tls} }
+func NewClient(ip string, trusted, tls bool) Client { return Client{ip, []byte(ip), trusted, tls} }
 
 // Onward is how a request goes to an origin.
 type Onward struct {
@@ -52,7 +53,7 @@ func AppendRequest(dst []byte, r *Request, o *Onward) []byte {
 	switch {
 	case r.framing == Chunked:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-		dst = r.appendKnown(dst, Trailer)
+		dst = r.appendAnnounced(dst)
 	case r.Has(ContentLength):
 		dst = append(dst, "Content-Length: "...)
 		dst = append(strconv.AppendInt(dst, r.length, 10), "\r\n"...)

@@ -42,7 +42,7 @@ func AppendResponse(dst []byte, r *Response, o Reply) []byte {
 	switch {
 	case framing == Chunked:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
-		dst = r.appendKnown(dst, Trailer)
+		dst = r.appendAnnounced(dst)
 	case framing == UntilClose:
 		o.Close = true
 	case r.length >= 0:
@@ -71,17 +71,4 @@ func (r *Response) appendStatusLine(dst []byte) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = append(strconv.AppendInt(dst, int64(r.status), 10), ' ')
 	return append(append(dst, r.Phrase()...), "\r\n"...)
-}
-
-// appendKnown appends all lines of a known field.
-func (h *Head) appendKnown(dst []byte, k Known) []byte {
-	if !h.Has(k) {
-		return dst
-	}
-	for i := int(h.first[k]) - 1; i < int(h.n); i++ {
-		if h.fields[i].known == k {
-			dst = h.appendLine(dst, i)
-		}
-	}
-	return dst
 }
