@@ -33,6 +33,10 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("whole: %d, %v; in parts: %d, %v", n, why, n2, why2)
 		}
 		if n == 0 {
+			if again, still := req.Parse(append(wire, "\r\n\r\n"...), &rules); why != 0 && (again != 0 || still != why) {
+				t.Fatalf("refused for %v, then %d, %v", why, again, still)
+			}
+			reading(req) // whatever there is may be logged
 			return
 		}
 		if diff := cmp.Diff(reading(req), reading(parts)); diff != "" {
@@ -139,6 +143,7 @@ func FuzzResponse(f *testing.F) {
 			t.Fatalf("whole: %d, %v; in parts: %d, %v", n, why, n2, why2)
 		}
 		if n == 0 {
+			answerReading(res)
 			return
 		}
 		method := map[bool]string{true: "HEAD", false: "GET"}[head]

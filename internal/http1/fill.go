@@ -57,7 +57,7 @@ var methodNames = [...]string{
 // fillURL gives the URL its one path, and the request URI that says the same.
 func (r *Request) fillURL(u *url.URL, text string) (uri string) {
 	path, origin := "", r.target
-	if len(r.path) > 0 && text[origin.start] == r.path[0] && sameArray(r.path, r.target.of(r.buf)) {
+	if sameArray(r.path, r.target.of(r.buf)) {
 		path = text[origin.start : int(origin.start)+len(r.path)]
 		uri = text[origin.start:origin.end]
 	} else {

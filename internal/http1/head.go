@@ -53,15 +53,16 @@ type Head struct {
 	mark     uint32 // first byte of the element being read
 	name     span   // of the field being read
 	phase    uint8
-	bits     uint8  // class bits seen in the name being read
-	n        uint8  // fields
+	bits     uint8 // class bits seen in the name being read
+	n        uint8 // fields
+	refused  Reason
 	repeated uint32 // control fields seen more than once, by Known
 	first    [NumKnown]uint8
 	fields   [MaxLines]field
 }
 
 func (h *Head) reset(phase uint8) {
-	h.buf, h.pos, h.mark, h.phase, h.n, h.repeated = nil, 0, 0, phase, 0, 0
+	h.buf, h.pos, h.mark, h.phase, h.n, h.refused, h.repeated = nil, 0, 0, phase, 0, 0, 0
 	clear(h.first[:])
 }
 
@@ -103,6 +104,24 @@ func (h *Head) Lookup(lowered string) []byte {
 		}
 	}
 	return nil
+}
+
+// finish reads on in the field lines and gives the length of the head once it
+// is all there. limit is what the head may have; b is not longer.
+func (h *Head) finish(b []byte, limit, lines int) int {
+	done := h.phase == atDone
+	if h.refused == 0 && h.phase >= atLine && !done {
+		done, h.refused = h.lines(b, lines)
+	}
+	if h.refused == 0 && !done && len(b) == limit {
+		h.refused = HeadTooLarge
+	}
+	h.buf = b
+	if h.refused != 0 || !done {
+		return 0
+	}
+	h.buf = b[:h.pos:h.pos]
+	return int(h.pos)
 }
 
 // lines reads field lines up to and with the empty line. It is called again

@@ -66,54 +66,40 @@ func (r *Request) Reset() {
 // message received so far; what was seen before is not looked at again. n > 0:
 // the head is buf[:n], and the Request points into buf. why != 0: refused. Both
 // 0: more bytes are needed. It never looks beyond rules.MaxHead bytes, so buf
-// need not be larger than that.
+// need not be larger than that. Refused once is refused until Reset; Method,
+// Kind, Target and the lines read up to there remain, for logs.
 func (r *Request) Parse(buf []byte, rules *Rules) (n int, why Reason) {
 	b := buf[:min(len(buf), rules.MaxHead)]
-	done := false
-	if r.phase < atLine {
-		if done, why = r.requestLine(b, rules); why != 0 {
-			return 0, why
-		}
+	if r.refused == 0 && r.phase < atLine {
+		r.refused = r.requestLine(b, rules)
 	}
-	if done || r.phase >= atLine {
-		if r.phase == atDone {
-			return int(r.pos), 0
-		}
-		if done, why = r.lines(b, min(rules.MaxLines, MaxLines)); why != 0 {
-			return 0, why
-		}
+	if n = r.finish(b, rules.MaxHead, min(rules.MaxLines, MaxLines)); n > 0 {
+		r.refused = r.judge(rules)
 	}
-	if !done {
-		if len(b) == rules.MaxHead {
-			return 0, HeadTooLarge
-		}
-		return 0, 0
+	if r.refused != 0 {
+		return 0, r.refused
 	}
-	r.buf = b[:r.pos:r.pos]
-	if why = r.judge(rules); why != 0 {
-		return 0, why
-	}
-	return int(r.pos), 0
+	return n, 0
 }
 
 // requestLine reads on in the request line, and in the one empty line that may
 // stand before it (RFC 9112, section 2.2).
-func (r *Request) requestLine(b []byte, rules *Rules) (done bool, why Reason) {
+func (r *Request) requestLine(b []byte, rules *Rules) Reason {
 	i := int(r.pos)
 	switch r.phase {
 	case atStart:
 		if len(b) == 0 {
-			return false, 0
+			return 0
 		}
 		switch b[0] {
 		case '\n':
-			return false, BareLF
+			return BareLF
 		case '\r':
 			if len(b) == 1 {
-				return false, 0
+				return 0
 			}
 			if b[1] != '\n' {
-				return false, BareCR
+				return BareCR
 			}
 			i = 2
 		}
@@ -124,31 +110,31 @@ func (r *Request) requestLine(b []byte, rules *Rules) (done bool, why Reason) {
 			i++
 		}
 		if r.pos = uint32(i); i-int(r.mark) > maxMethod {
-			return false, BadMethod
+			return BadMethod
 		}
 		if i == len(b) {
-			return false, 0
+			return 0
 		}
 		if b[i] != ' ' || i == int(r.mark) {
-			return false, BadMethod
+			return BadMethod
 		}
-		r.method = span{r.mark, uint32(i)}
+		r.method, r.kind = span{r.mark, uint32(i)}, kindOf(b[r.mark:i])
 		i++
 		r.mark, r.phase = uint32(i), atTarget
 		fallthrough
 	case atTarget:
 		i = endOfTarget(b[:min(len(b), int(r.mark)+rules.MaxTarget+1)], i)
 		if r.pos = uint32(i); i-int(r.mark) > rules.MaxTarget {
-			return false, TargetTooLong
+			return TargetTooLong
 		}
 		if i == len(b) {
-			return false, 0
+			return 0
 		}
 		if b[i] == '#' {
-			return false, Fragment
+			return Fragment
 		}
 		if b[i] != ' ' || i == int(r.mark) {
-			return false, BadTarget
+			return BadTarget
 		}
 		r.target = span{r.mark, uint32(i)}
 		r.pos = uint32(i + 1)
@@ -160,14 +146,14 @@ func (r *Request) requestLine(b []byte, rules *Rules) (done bool, why Reason) {
 }
 
 // version reads "HTTP/1.1" or "HTTP/1.0" and the line's end.
-func (r *Request) version(b []byte) (done bool, why Reason) {
+func (r *Request) version(b []byte) Reason {
 	const line = "HTTP/1.x\r\n"
 	v := b[r.pos:]
 	if len(v) >= len(line) && string(v[:7]) == line[:7] && string(v[8:10]) == line[8:] && v[7]-'0' <= 1 {
 		r.minor = v[7] - '0'
 		r.pos += uint32(len(line))
 		r.phase = atLine
-		return true, 0
+		return 0
 	}
 	major, minor := byte(0), byte(0)
 	for i, c := range v[:min(len(v), len(line))] {
@@ -177,14 +163,14 @@ func (r *Request) version(b []byte) (done bool, why Reason) {
 		case i == 7 && c-'0' <= 9:
 			minor = c - '0'
 		case i == 5 || i == 7 || c != line[i]:
-			return false, notVersion(i, c)
+			return notVersion(i, c)
 		}
 	}
 	if len(v) < len(line) {
-		return false, 0
+		return 0
 	}
 	if major != 1 || minor > 1 {
-		return false, UnknownVersion
+		return UnknownVersion
 	}
 	panic("http1: version read in two ways")
 }
@@ -276,9 +262,8 @@ func kindOf(m []byte) Method {
 
 // judge looks at the whole head: everything that is wrong only in context.
 func (r *Request) judge(rules *Rules) Reason {
-	method := r.Method()
-	if r.kind = kindOf(method); r.kind == 0 {
-		switch string(method) {
+	if r.kind == 0 {
+		switch string(r.Method()) {
 		case "CONNECT", "TRACE", "TRACK":
 			return MethodRefused
 		}

@@ -336,6 +336,17 @@ func TestLimitsAreExact(t *testing.T) {
 	}
 }
 
+// TestLogsOfTheRefused: what was read can be shown, whatever was wrong.
+func TestLogsOfTheRefused(t *testing.T) {
+	req, _, why := parse(t, "HEAD /a%2f HTTP/1.1\r\nHost: a.com\r\n\r\n")
+	if why != BadPath || string(req.Method()) != "HEAD" || req.Kind() != MethodHead || string(req.Target()) != "/a%2f" || string(req.Host()) != "a.com" {
+		t.Errorf("%v: %s %v %s %s", why, req.Method(), req.Kind(), req.Target(), req.Host())
+	}
+	if req, _, _ = parse(t, "\x16\x03"); len(req.Method())+len(req.Target())+len(req.Host())+len(req.Path()) != 0 {
+		t.Errorf("something of nothing: %q %q %q %q", req.Method(), req.Target(), req.Host(), req.Path())
+	}
+}
+
 // TestPipeline: what follows a head is left alone.
 func TestPipeline(t *testing.T) {
 	wire := []byte(get("/1", "") + get("/2", "") + post("Content-Length: 3\r\n") + "abc" + get("/3", ""))

@@ -40,31 +40,16 @@ func (r *Response) Reset() {
 // followed by another head on the same connection. maxHead bounds the head.
 func (r *Response) Parse(buf []byte, maxHead int, asked Asked) (n int, why Reason) {
 	b := buf[:min(len(buf), maxHead)]
-	done := false
-	if r.phase < atLine {
-		if why = r.statusLine(b); why != 0 {
-			return 0, why
-		}
+	if r.refused == 0 && r.phase < atLine {
+		r.refused = r.statusLine(b)
 	}
-	if r.phase >= atLine {
-		if r.phase == atDone {
-			return int(r.pos), 0
-		}
-		if done, why = r.lines(b, MaxLines); why != 0 {
-			return 0, why
-		}
+	if n = r.finish(b, maxHead, MaxLines); n > 0 {
+		r.refused = r.judge(asked)
 	}
-	if !done {
-		if len(b) == maxHead {
-			return 0, HeadTooLarge
-		}
-		return 0, 0
+	if r.refused != 0 {
+		return 0, r.refused
 	}
-	r.buf = b[:r.pos:r.pos]
-	if why = r.judge(asked); why != 0 {
-		return 0, why
-	}
-	return int(r.pos), 0
+	return n, 0
 }
 
 // statusLine reads on in "HTTP/1.x ddd reason" (RFC 9112, section 4). The reason

@@ -14,26 +14,21 @@ func (t *Trailers) Reset() { t.Head.reset(atLine) }
 // byte. It is called while Body.InTrailers; after n > 0 comes Body.EndTrailers.
 // Fields that frame or route a message are refused (RFC 9110, section 6.5.1).
 func (t *Trailers) Parse(buf []byte) (n int, why Reason) {
-	b := buf[:min(len(buf), MaxTrailers)]
-	done := t.phase == atDone
-	if !done {
-		if done, why = t.lines(b, MaxLines); why != 0 {
-			return 0, why
+	n = t.finish(buf[:min(len(buf), MaxTrailers)], MaxTrailers, MaxLines)
+	if t.refused == HeadTooLarge {
+		t.refused = TrailersTooLarge
+	}
+	if n > 0 {
+		for i := range t.fields[:t.n] {
+			if t.fields[i].flags&(flagHop|flagAnew|flagAlias) != 0 {
+				t.refused = BadTrailer
+			}
 		}
 	}
-	if !done {
-		if len(b) == MaxTrailers {
-			return 0, TrailersTooLarge
-		}
-		return 0, 0
+	if t.refused != 0 {
+		return 0, t.refused
 	}
-	t.buf = b[:t.pos:t.pos]
-	for i := range t.fields[:t.n] {
-		if t.fields[i].flags&(flagHop|flagAnew|flagAlias) != 0 {
-			return 0, BadTrailer
-		}
-	}
-	return int(t.pos), 0
+	return n, 0
 }
 
 // Forwarded tells whether trailer i may go on: what says who asks, what the

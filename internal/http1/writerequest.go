@@ -20,10 +20,10 @@ func NewClient(ip string, trusted, tls bool) Client { return Client{ip, []byte(i
 
 // Onward is how a request goes to an origin.
 type Onward struct {
-	Client  *Client
-	Host    string // the origin's own; "": the client's
-	KeepOdd bool   // pass names with '_' or '.' on, unless they stand for ours
-	Expect  bool   // pass "Expect: 100-continue" on
+	Client  *Client // never nil
+	Host    string  // the origin's own; "": the client's
+	KeepOdd bool    // pass names with '_' or '.' on, unless they stand for ours
+	Expect  bool    // pass "Expect: 100-continue" on
 }
 
 // AppendRequest appends the head of the request as the origin gets it, but for
