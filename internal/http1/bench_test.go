@@ -153,3 +153,43 @@ func BenchmarkAppendHTTPRequest(b *testing.B) {
 		}
 	}
 }
+
+// TestPlainPathDoesNotAllocate: from the client's bytes to the origin's and
+// back.
+func TestPlainPathDoesNotAllocate(t *testing.T) {
+	plain, believed := NewClient("192.0.2.17", false, true), NewClient("192.0.2.17", true, true)
+	heads := map[string][]byte{
+		"browser": []byte(browserHead), "load": []byte(loadHead),
+		"unnormal path": []byte(get("/a/../b%7e//c?x", "Connection: close, X-A\r\nX-A: 1\r\nX_B: 2\r\nTE: trailers\r\n")),
+		"forwarded":     []byte(get("/", "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-Proto: https\r\nX-Real-Ip: 198.51.100.1\r\nForwarded: for=x\r\n")),
+		"body":          []byte(post("Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n")),
+	}
+	answer, chunks := []byte(answerHead), []byte("5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
+	req, res, trailers, rules, out := new(Request), new(Response), new(Trailers), DefaultRules(), make([]byte, 0, 8192)
+	for name, head := range heads {
+		for _, client := range []*Client{&plain, &believed} {
+			onward := Onward{Client: client}
+			n := testing.AllocsPerRun(100, func() {
+				req.Reset()
+				res.Reset()
+				trailers.Reset()
+				req.Parse(head, &rules)
+				out = AppendEnd(AppendRequest(out[:0], req, &onward))
+				res.Parse(answer, DefaultAnswerHead, Asked{})
+				out = AppendEnd(AppendResponse(out[:0], res, Reply{Minor: 1}))
+				body := newBody(Chunked, 0)
+				body.Next(chunks)
+				body.Next(chunks[8:])
+				trailers.Parse(chunks[13:])
+				out = AppendLastChunk(out[:0], trailers)
+				out = BadHost.AppendRefusal(out[:0], nil, false)
+			})
+			if n != 0 {
+				t.Errorf("%s: %v allocations", name, n)
+			}
+			if len(req.Path()) == 0 || res.Status() != 200 || trailers.Len() != 1 {
+				t.Errorf("%s: the work was not done: %s %d %d", name, req.Path(), res.Status(), trailers.Len())
+			}
+		}
+	}
+}
