@@ -20,7 +20,7 @@ type replicas struct {
 	store store.Store
 	self  api.Replica
 	log   *slog.Logger
-	twin string // what another replica of our name announced last
+	twin  string // what another replica of our name announced last
 
 	members atomic.Pointer[[]api.Replica]
 	leases  atomic.Pointer[map[string][]string] // holder: names
