@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -261,6 +262,12 @@ func (st *stream) finish() {
 			st.appendBlock(trailers, true)
 		}
 		st.endOfAnswer()
+	}
+	if c.running > 0 && !c.writing {
+		// Others may be about to finish as well: one write does for all.
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
 	}
 	c.flush(maxFlushes)
 }
