@@ -31,7 +31,7 @@ short: ## unit tests only, no other servers, no race detector
 
 .PHONY: check
 check: ## format, vet, staticcheck, known vulnerabilities, layers and sizes
-	@test -z "$$(gofmt -l cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l cmd e2e internal; exit 1; }
+	@test -z "$$(gofmt -l bench cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l bench cmd e2e internal; exit 1; }
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	@e2e/tools/vulnerabilities
@@ -40,6 +40,11 @@ check: ## format, vet, staticcheck, known vulnerabilities, layers and sizes
 .PHONY: tools
 tools: ## the real servers tests use, into .cache/ (once)
 	@e2e/tools/fetch
+
+.PHONY: bench
+bench: build ## side by side with nginx, HAProxy, Caddy, and the binary TRAEFIK names; BENCH=-quick: a minute
+	@bench/tools/fetch
+	@$(GO) run ./bench -write $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, 30 s each

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"gatehouse/e2e/rig"
+)
+
+// TestMain lets the test's binary be the bench's helpers, as the bench is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == verbLoad || os.Args[1] == verbOrigin) {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestEveryWork runs each work through Gatehouse for a moment. It asserts no
+// timing, only that requests were answered and none failed.
+func TestEveryWork(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "gatehouse")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/gatehouse")
+	build.Dir, build.Env = rig.Root(), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	o := options{rounds: 1, quick: true, warm: 50 * time.Millisecond, window: 200 * time.Millisecond, gatehouse: binary}
+	b, err := newBench(ctx, o, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	b.peers = b.peers[:1]
+	for _, w := range works() {
+		t.Run(w.Name, func(t *testing.T) {
+			samples, err := b.work(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(samples) == 0 {
+				t.Fatal("nothing was measured")
+			}
+			for _, s := range samples {
+				if s.Error != "" || s.Values["requests"] < 1 || s.Values["errors"] != 0 {
+					t.Errorf("%s: %s %v", s.Who, s.Error, s.Values)
+				}
+			}
+		})
+	}
+}
+
+// TestShare: generator and origin stand aside as long as there are four cores.
+func TestShare(t *testing.T) {
+	for _, c := range []struct {
+		all  []int
+		want string
+	}{
+		{[]int{0, 1, 2, 3}, "load generator on core 0, origin on 1, proxy on 2,3"},
+		{[]int{4, 5, 6, 7, 8, 9}, "load generator on core 4, origin on 5, proxy on 6,7"},
+	} {
+		if got := share(c.all).String(); got != c.want {
+			t.Errorf("share(%v): %s, want %s", c.all, got, c.want)
+		}
+	}
+	if two := share([]int{0, 1}); len(two.proxy) != 1 || two.load[0] != two.origin[0] {
+		t.Errorf("share of two cores: %v", two)
+	}
+}
