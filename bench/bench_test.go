@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 // TestEveryWork runs each work through Gatehouse for a moment. It asserts no
 // timing, only that requests were answered and none failed.
 func TestEveryWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs the product; -short is for unit tests")
+	}
 	binary := filepath.Join(t.TempDir(), "gatehouse")
 	build := exec.Command("go", "build", "-o", binary, "./cmd/gatehouse")
 	build.Dir, build.Env = rig.Root(), append(os.Environ(), "CGO_ENABLED=0")
@@ -71,5 +74,14 @@ func TestShare(t *testing.T) {
 	}
 	if two := share([]int{0, 1}); len(two.proxy) != 1 || two.load[0] != two.origin[0] {
 		t.Errorf("share of two cores: %v", two)
+	}
+}
+
+func TestBenchmarkLines(t *testing.T) {
+	output := "goos: linux\npkg: gatehouse/internal/route\nBenchmarkMatch/10-4 \t 1000 \t 18.2 ns/op\t 0 B/op\nBenchmarkLoad-4 \t 10 \t 9 ns/op\nPASS\n" +
+		"ok  \tgatehouse/internal/route\t1.2s\npkg: gatehouse/internal/http1\nPASS\n"
+	want := "pkg: gatehouse/internal/route\nBenchmarkMatch/10-4 \t 1000 \t 18.2 ns/op\t 0 B/op\nBenchmarkLoad-4 \t 10 \t 9 ns/op\n"
+	if got := benchmarkLines(output); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

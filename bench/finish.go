@@ -18,13 +18,20 @@ func (b *bench) finish(chosen []work, r report.Run) error {
 		tables = append(tables, w.Work)
 	}
 	r.Commit = commit()
-	fmt.Fprint(b.out, "\n"+report.Bars(tables, r.Samples))
+	fmt.Fprint(b.out, "\n"+report.Bars(tables, r.Samples)+"\n")
+	if b.o.micro {
+		var err error
+		if r.Micro, err = microBenchmarks(b.ctx); err != nil {
+			fmt.Fprintln(b.out, err)
+		}
+		fmt.Fprint(b.out, r.Micro)
+	}
 	file, err := r.Save(b.o.results)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(b.out, "saved:", file)
-	if !b.o.write || b.o.quick || len(b.o.works)+len(b.o.peers) > 0 {
+	if !b.o.write {
 		return nil
 	}
 	return document(r.Text(tables))

@@ -45,7 +45,7 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 		case verbOrigin:
 			return origin.Serve(in, out)
 		case verbLoad:
-			return generate(in, out)
+			return generate(ctx, in, out)
 		}
 	}
 	o, err := parse(args)
@@ -56,12 +56,12 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out io.Writer) e
 }
 
 // generate is the generator's process: a Spec comes in, a Result goes out.
-func generate(in io.Reader, out io.Writer) error {
+func generate(ctx context.Context, in io.Reader, out io.Writer) error {
 	var spec load.Spec
 	if err := json.NewDecoder(in).Decode(&spec); err != nil {
 		return fmt.Errorf("read the work: %w", err)
 	}
-	result, err := load.Run(spec)
+	result, err := load.Run(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -76,11 +76,15 @@ type options struct {
 	warm      time.Duration
 	window    time.Duration
 	quick     bool
+	micro     bool   // the packages' own benchmarks too
 	write     bool   // into docs/performance.md
 	gatehouse string // binary
 	traefik   string // binary; empty: none
 	results   string // folder
 }
+
+// whole tells that nothing was left out: only that is a result to keep.
+func (o options) whole() bool { return !o.quick && len(o.works)+len(o.peers) == 0 }
 
 func parse(args []string) (options, error) {
 	o := options{results: filepath.Join(rig.Root(), "bench/results"), traefik: os.Getenv("TRAEFIK")}
@@ -93,6 +97,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.rounds, "rounds", 3, "rounds of which medians are taken; the order of the peers turns with each")
 	f.DurationVar(&o.window, "window", 3*time.Second, "how long each run is measured, after a third of it to warm up")
 	f.BoolVar(&o.quick, "quick", false, "one round, short windows: does it work at all? The figures are rough")
+	f.BoolVar(&o.micro, "micro", true, "run the packages' own benchmarks too, unless -work, -peer or -quick is given")
 	f.BoolVar(&o.write, "write", false, "write the result into docs/performance.md, if all was measured")
 	f.StringVar(&o.gatehouse, "gatehouse", filepath.Join(rig.Root(), "bin/gatehouse"), "the binary to measure")
 	show := f.Bool("list", false, "list the works and end")
@@ -115,5 +120,8 @@ func parse(args []string) (options, error) {
 		return o, fmt.Errorf("%d rounds of %s: at least 1 round and 50ms are needed", o.rounds, o.window)
 	}
 	o.warm = o.window / 3
+	if !o.whole() {
+		o.micro, o.write = false, false
+	}
 	return o, nil
 }

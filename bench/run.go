@@ -62,6 +62,7 @@ func (c cores) String() string {
 
 // run measures all works that o asks for.
 func run(ctx context.Context, o options, out io.Writer) error {
+	raiseDescriptors() // works are made by them
 	chosen, err := choose(works(), o.works)
 	if err != nil {
 		return err
@@ -107,7 +108,6 @@ func newBench(ctx context.Context, o options, out io.Writer) (*bench, error) {
 		return nil, fmt.Errorf("the binary to measure: %w; `make build` makes it", err)
 	}
 	b := &bench{ctx: ctx, o: o, out: out, cores: share(measure.Cores())}
-	raiseDescriptors()
 	peers, missing := peer.Find(o.gatehouse, o.traefik)
 	for i, p := range peers {
 		if i == 0 || len(o.peers) == 0 || slices.Contains(o.peers, p.Name) {
@@ -158,8 +158,12 @@ func (b *bench) work(w work) ([]report.Sample, error) {
 	if w.contenders != nil {
 		rows = w.contenders(b.peers)
 	}
+	rounds := b.o.rounds
+	if w.once {
+		rounds = 1
+	}
 	var samples []report.Sample
-	for round := range b.o.rounds {
+	for round := range rounds {
 		for i := range rows {
 			row := rows[(i+round)%len(rows)]
 			s := report.Sample{Work: w.Name, Who: row.name, Round: round}
@@ -216,6 +220,9 @@ func (b *bench) one(w work, c contender) (map[string]float64, error) {
 		return nil, err
 	}
 	spec.Origin = b.origin.cmd.Process.Pid
+	if spec.Kind == load.Idle && b.o.quick {
+		spec.Conns /= 10
+	}
 	if w.measure != nil {
 		return w.measure(b, running, spec)
 	}
@@ -235,25 +242,31 @@ func (b *bench) requests(_ *peer.Running, spec load.Spec) (map[string]float64, e
 }
 
 // load runs the generator.
-func (b *bench) load(spec load.Spec) (load.Result, error) {
+func (b *bench) load(spec load.Spec) (load.Result, error) { return b.loadUntil(b.ctx, spec) }
+
+// loadUntil runs the generator, whose window ends when ctx does.
+func (b *bench) loadUntil(ctx context.Context, spec load.Spec) (load.Result, error) {
 	var r load.Result
 	in, err := json.Marshal(spec)
 	if err != nil {
 		return r, err
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, spec.Warm+spec.Window+2*time.Minute)
+	limit, cancel := context.WithTimeout(b.ctx, spec.Warm+spec.Window+2*time.Minute)
 	defer cancel()
-	cmd, err := helper(ctx, b.cores.load, verbLoad)
+	cmd, err := helper(limit, b.cores.load, verbLoad)
 	if err != nil {
 		return r, err
 	}
-	var wrong bytes.Buffer
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &wrong
-	out, err := cmd.Output()
-	if err != nil {
+	var out, wrong bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &wrong
+	if err := cmd.Start(); err != nil {
+		return r, fmt.Errorf("start the load generator: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(os.Interrupt) })()
+	if err := cmd.Wait(); err != nil {
 		return r, fmt.Errorf("load %s: %w: %s", spec.Addr, err, strings.TrimSpace(wrong.String()))
 	}
-	if err := json.Unmarshal(out, &r); err != nil {
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		return r, fmt.Errorf("load %s: %w", spec.Addr, err)
 	}
 	return r, nil

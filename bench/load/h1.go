@@ -21,10 +21,7 @@ func requests(s Spec) [][]byte {
 		}
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n", s.Method, s.Path, host)
-		for _, line := range s.Header {
-			b.WriteString(line + "\r\n")
-		}
-		if s.Kind == NewConn {
+		if s.Kind == NewConn || s.Kind == Handshake {
 			b.WriteString("Connection: close\r\n")
 		}
 		if s.Body > 0 {

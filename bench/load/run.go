@@ -1,12 +1,14 @@
 package load
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,14 +19,14 @@ import (
 // drain is how long answers are waited for after the window.
 const drain = 2 * time.Second
 
-// Run sends what s says and gives the result. The error is one of the
-// generator; failing requests are in the result.
-func Run(s Spec) (Result, error) {
+// Run sends what s says and gives the result; the window ends when ctx does.
+// The error is one of the generator; failing requests are in the result.
+func Run(ctx context.Context, s Spec) (Result, error) {
 	switch s.Kind {
 	case Handshake:
-		return handshakes(s)
+		return handshakes(ctx, s)
 	case Idle:
-		return idle(s)
+		return idle(ctx, s)
 	case H1, H2, NewConn, WebSocket:
 	default:
 		return Result{}, fmt.Errorf("no kind of load %q", s.Kind)
@@ -34,7 +36,8 @@ func Run(s Spec) (Result, error) {
 		return Result{}, err
 	}
 	defer loop.Close()
-	r := &run{spec: s, loop: loop, base: time.Now(), requests: requests(s), meter: meter{spec: s}}
+	r := newRun(s, loop)
+	defer context.AfterFunc(ctx, func() { r.ended.Store(true) })()
 	if err := r.connect(); err != nil {
 		return Result{}, err
 	}
@@ -42,6 +45,12 @@ func Run(s Spec) (Result, error) {
 		return Result{}, err
 	}
 	return r.result, nil
+}
+
+func newRun(s Spec, loop *wire.Loop) *run {
+	return &run{
+		spec: s, loop: loop, base: time.Now(), requests: requests(s), meter: meter{spec: s}, result: Result{Errors: map[string]int{}},
+	}
 }
 
 // client is one connection's protocol. request sends a request that was due
@@ -58,6 +67,8 @@ type run struct {
 	base     time.Time
 	requests [][]byte // sent in turn
 	turn     int
+	dialed   int
+	ended    atomic.Bool // the window shall end
 
 	sending   bool
 	measuring bool
@@ -84,7 +95,6 @@ func (r *run) next() []byte {
 
 // connect opens all connections before the first request is sent.
 func (r *run) connect() error {
-	r.result.Errors = map[string]int{}
 	var all []client
 	for i := range r.spec.Conns {
 		c, err := r.open1()
@@ -124,14 +134,20 @@ func (r *run) open1() (client, error) {
 	return c, err
 }
 
-// dial opens a connection; the source address changes so that short ones do
-// not use up the ports of one.
+// source is the i-th in turn of some addresses of loopback: a client has but
+// 28,000 ports for each.
+func source(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i%200)}) }
+
+// dial opens a connection.
 func (r *run) dial(protocols ...string) (*wire.Conn, *tls.Conn, error) {
 	var from netip.Addr
-	if r.spec.Kind == NewConn {
-		from = netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + r.turn%200)})
-		r.turn = (r.turn + 1) % len(r.requests)
+	switch r.spec.Kind {
+	case NewConn:
+		from = source(r.dialed)
+	case Idle:
+		from = source(r.dialed / 20_000)
 	}
+	r.dialed++
 	return wire.Dial(r.spec.Addr, from, tlsConfig(r.spec, protocols...))
 }
 
@@ -185,7 +201,7 @@ func (r *run) loopUntilDone() error {
 }
 
 func (r *run) serveUntil(end time.Duration) error {
-	for now := r.now(); now < end; now = r.now() {
+	for now := r.now(); now < end && !r.ended.Load(); now = r.now() {
 		if r.clients == 0 {
 			return fmt.Errorf("no connection is left: %s", r.result.First)
 		}
@@ -196,7 +212,7 @@ func (r *run) serveUntil(end time.Duration) error {
 				wait = min(wait, r.due-now)
 			}
 		}
-		if err := r.loop.Wait(wait); err != nil {
+		if err := r.loop.Wait(min(wait, 100*time.Millisecond)); err != nil {
 			return err
 		}
 	}

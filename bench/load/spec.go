@@ -32,9 +32,8 @@ type Spec struct {
 	Method  string         `json:"method"`
 	Path    string         `json:"path"`
 	Host    string         `json:"host"`
-	Hosts   int            `json:"hosts"`  // 0, or: to each of Host with a number before it
-	Body    int            `json:"body"`   // bytes of each request's body
-	Header  []string       `json:"header"` // further header lines
+	Hosts   int            `json:"hosts"` // 0, or: to each of Host with a number before it
+	Body    int            `json:"body"`  // bytes of each request's body
 
 	Warm   time.Duration `json:"warm"`
 	Window time.Duration `json:"window"` // what is measured, after Warm
@@ -49,20 +48,19 @@ func HostName(i int, host string) string { return fmt.Sprintf("h%05d.%s", i, hos
 
 // Result is what came of it.
 type Result struct {
-	Requests    int            `json:"requests"` // answered in the window
-	Seconds     float64        `json:"seconds"`
-	Errors      map[string]int `json:"errors,omitempty"` // by kind, in the window
-	Failed      int            `json:"failed"`           // their sum
-	First       string         `json:"first_error,omitempty"`
-	Reconnects  int            `json:"reconnects"` // after answers that said so
-	P50         time.Duration  `json:"p50_ns"`
-	P99         time.Duration  `json:"p99_ns"`
-	CPU         float64        `json:"cpu_s"` // of the proxy, in the window
-	OriginCPU   float64        `json:"origin_cpu_s"`
-	LoadCPU     float64        `json:"load_cpu_s"`
-	PSS         int64          `json:"pss"` // of the proxy, at the window's end
-	PSSBefore   int64          `json:"pss_before,omitempty"`
-	Open        int            `json:"open,omitempty"`  // idle connections opened
-	Alive       int            `json:"alive,omitempty"` // of them, those that still answered at the end
-	BytesPerReq int            `json:"bytes,omitempty"`
+	Requests   int            `json:"requests"` // answered in the window
+	Seconds    float64        `json:"seconds"`
+	Errors     map[string]int `json:"errors,omitempty"` // by kind, in the window
+	Failed     int            `json:"failed"`           // their sum
+	First      string         `json:"first_error,omitempty"`
+	Reconnects int            `json:"reconnects"` // after answers that said so
+	P50        time.Duration  `json:"p50_ns"`
+	P99        time.Duration  `json:"p99_ns"`
+	CPU        float64        `json:"cpu_s"` // of the proxy, in the window
+	OriginCPU  float64        `json:"origin_cpu_s"`
+	LoadCPU    float64        `json:"load_cpu_s"`
+	PSS        int64          `json:"pss"` // of the proxy, at the window's end
+	PSSBefore  int64          `json:"pss_before,omitempty"`
+	Open       int            `json:"open,omitempty"`  // idle connections opened
+	Alive      int            `json:"alive,omitempty"` // of them, those that still answered at the end
 }

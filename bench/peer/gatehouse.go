@@ -2,6 +2,7 @@ package peer
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,15 +43,19 @@ kind = "memory"
 func Routes(s Setup) string {
 	var b strings.Builder
 	b.WriteString("http:\n  routers:\n")
-	router := func(name, host string) {
-		fmt.Fprintf(&b, "    %s: {rule: \"Host(`%s`)\", service: origin%s}\n", name, host, chain(s))
+	router := func(name, rule string) {
+		fmt.Fprintf(&b, "    %s: {rule: \"%s\", service: origin%s}\n", name, rule, chain(s))
 		if s.tlsNeedsRouters {
-			fmt.Fprintf(&b, "    %s-tls: {rule: \"Host(`%s`)\", service: origin, entryPoints: [https], tls: {}}\n", name, host)
+			fmt.Fprintf(&b, "    %s-tls: {rule: \"%s\", service: origin, entryPoints: [https], tls: {}}\n", name, rule)
 		}
 	}
-	router("main", s.Host)
+	rule := "Host(`" + s.Host + "`)"
+	if s.Changing {
+		rule += " && Path(`/`)" // what Change adds is not found before
+	}
+	router("main", rule)
 	for i := range s.Hosts {
-		router(fmt.Sprintf("h%05d", i), load.HostName(i, s.Host))
+		router(fmt.Sprintf("h%05d", i), "Host(`"+load.HostName(i, s.Host)+"`)")
 	}
 	if s.Chain {
 		b.WriteString("  middlewares:\n    headers: {headers: {customRequestHeaders: {X-Bench: request}, customResponseHeaders: {X-Bench: response}}}\n" +
@@ -59,6 +64,20 @@ func Routes(s Setup) string {
 	fmt.Fprintf(&b, "  services:\n    origin: {loadBalancer: {servers: [{url: \"http://%s\"}]}}\n", s.Origin)
 	fmt.Fprintf(&b, "tls:\n  certificates:\n    - {certFile: \"%s\", keyFile: \"%s\"}\n", s.Cert, s.Key)
 	return b.String()
+}
+
+// Change replaces the file of one more route, to path at the main host, as
+// people change files: a new one takes the old one's place. Gatehouse and
+// Traefik only.
+func (r *Running) Change(path string) error {
+	text := fmt.Sprintf("http:\n  routers:\n    change: {rule: \"Host(`%s`) && Path(`%s`)\", service: other}\n"+
+		"  services:\n    other: {loadBalancer: {servers: [{url: \"http://%s\"}]}}\n", r.Host, path, r.Origin)
+	file := filepath.Join(r.Dir, "routes/change.yaml")
+	fresh := filepath.Join(r.Dir, "change.new")
+	if err := os.WriteFile(fresh, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("change the routes: %w", err)
+	}
+	return os.Rename(fresh, file)
 }
 
 func chain(s Setup) string {

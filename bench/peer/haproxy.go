@@ -27,6 +27,7 @@ func haproxyFiles(s Setup) map[string]string {
 	}
 	conf := fmt.Sprintf(`global
   nbthread %d
+  no strict-limits
   maxconn %d
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults

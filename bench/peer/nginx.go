@@ -13,7 +13,7 @@ func nginx() Peer {
 	return Peer{
 		Name: "nginx",
 		Note: "a worker for each core, reuseport, access log off, connections to the origin kept, " +
-			"10,000 requests a connection as Gatehouse allows, bodies never in temporary files",
+			"10,000 requests a connection as Gatehouse allows, bodies never in temporary files; very many hosts at the plain entry point only",
 		ask:   []string{"-v"},
 		files: func(s Setup) map[string]string { return map[string]string{"nginx.conf": nginxConf(s), "tmp/empty": ""} },
 		args: func(s Setup) []string {
@@ -29,7 +29,6 @@ func nginxConf(s Setup) string {
 	}
 	fmt.Fprintf(&b, `daemon off;
 worker_processes %d;
-worker_rlimit_nofile 250000;
 pid nginx.pid;
 error_log stderr error;
 events { worker_connections %d; }
@@ -41,8 +40,7 @@ http {
   proxy_http_version 1.1;
   proxy_max_temp_file_size 0;
   server_names_hash_max_size 65536;
-  server_names_hash_bucket_size 64;
-  ssl_certificate %s; ssl_certificate_key %s;
+  server_names_hash_bucket_size 256;
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:10m;
   upstream origin { server %s; keepalive 1024; keepalive_requests 100000000; }
@@ -52,14 +50,14 @@ http {
   proxy_set_header Connection $connection_upgrade;
   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
   proxy_set_header X-Forwarded-Proto $scheme;
-`, s.Workers(), s.connections(), s.Cert, s.Key, s.Origin)
-	server := func(name, options string) {
-		fmt.Fprintf(&b, "  server { listen %s%s; listen %s ssl http2%s; server_name %s; location / { proxy_pass http://origin; } }\n",
-			s.HTTP, options, s.HTTPS, options, name)
+`, s.Workers(), s.connections(), s.Origin)
+	server := func(name, listen string) {
+		fmt.Fprintf(&b, "  server { %s server_name %s; location / { proxy_pass http://origin; } }\n", listen, name)
 	}
-	server(s.Host, " reuseport backlog=4096")
+	server(s.Host, fmt.Sprintf("listen %s reuseport backlog=4096; listen %s ssl http2 reuseport backlog=4096; ssl_certificate %s; ssl_certificate_key %s;",
+		s.HTTP, s.HTTPS, s.Cert, s.Key))
 	for i := range s.Hosts {
-		server(load.HostName(i, s.Host), "")
+		server(load.HostName(i, s.Host), fmt.Sprintf("listen %s;", s.HTTP))
 	}
 	b.WriteString("}\n")
 	return b.String()

@@ -34,6 +34,8 @@ type Setup struct {
 	Conns  int  // how many connections come, if they are very many
 	Chain  bool // headers, strip prefix and access log before the origin; Gatehouse only
 
+	Changing bool // only / is passed, so that Change can add; Gatehouse and Traefik only
+
 	HTTP, HTTPS netip.AddrPort // where it listens; Start chooses them
 
 	tlsNeedsRouters bool // Traefik: a router serves TLS or plain, not both
@@ -44,7 +46,7 @@ func (s Setup) Workers() int { return len(s.Cores) }
 
 // connections is the limit for peers that must be told one: they reserve
 // memory by it.
-func (s Setup) connections() int { return max(4096, 2*s.Conns+1024) }
+func (s Setup) connections() int { return max(4096, s.Conns+1024) }
 
 // Peer is one kind of proxy.
 type Peer struct {
@@ -161,7 +163,7 @@ func Start(ctx context.Context, p Peer, s Setup) (*Running, error) {
 	r := &Running{Peer: p, Setup: s, process: process}
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	if err := process.WaitFor(ctx, r.answers); err != nil {
+	if err := process.WaitFor(ctx, r.await); err != nil {
 		process.Kill()
 		return nil, err
 	}
@@ -169,16 +171,34 @@ func Start(ctx context.Context, p Peer, s Setup) (*Running, error) {
 	return r, nil
 }
 
+// await asks until there is an answer, more often than WaitFor would: how long
+// loading takes is one of the figures.
+func (r *Running) await(ctx context.Context) error {
+	for {
+		err := r.answers(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-r.process.Done():
+			return err
+		case <-ctx.Done():
+			return err
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
 // answers asks both entry points once.
 func (r *Running) answers(ctx context.Context) error {
-	host := r.Host
+	last := r.Host
 	if r.Hosts > 0 {
-		host = load.HostName(r.Hosts-1, host)
+		last = load.HostName(r.Hosts-1, last)
 	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: r.Host},
 	}, Timeout: 5 * time.Second}
-	for _, url := range []string{"http://" + r.HTTP.String(), "https://" + r.HTTPS.String()} {
+	for url, host := range map[string]string{"http://" + r.HTTP.String(): last, "https://" + r.HTTPS.String(): r.Host} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/", nil)
 		if err != nil {
 			return err

@@ -49,6 +49,10 @@ func Dial(addr netip.AddrPort, from netip.Addr, config *tls.Config) (*Conn, *tls
 	return c, session, nil
 }
 
+// Waiting gives the plain bytes of a connection that is not in a loop yet;
+// reading and writing wait.
+func (c *Conn) Waiting() io.ReadWriter { return (*socket)(c) }
+
 // Listen opens a listening socket on a free port of 127.0.0.1.
 func Listen() (fd int, addr netip.AddrPort, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
