@@ -31,7 +31,7 @@ short: ## unit tests only, no other servers, no race detector
 
 .PHONY: check
 check: ## format, vet, staticcheck, known vulnerabilities, layers and sizes
-	@test -z "$$(gofmt -l bench cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l bench cmd e2e internal; exit 1; }
+	@test -z "$$(gofmt -l bench bench cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l bench cmd e2e internal; exit 1; }
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	@e2e/tools/vulnerabilities
