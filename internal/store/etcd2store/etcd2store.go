@@ -255,17 +255,22 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, have store.Re
 // does not exist that of the node that says so, or 0.
 func (s *Store) base(ctx context.Context, key string, have store.Revision) (uint64, error) {
 	if have != "" {
-		index, err := strconv.ParseUint(string(have), 10, 64)
-		if err != nil || index == 0 {
-			return 0, fmt.Errorf("%w (no key is at %q)", store.ErrConflict, have)
-		}
-		return index, nil
+		return indexOf(have)
 	}
 	st, err := s.read(ctx, key)
 	if err == nil && !st.absent {
 		err = fmt.Errorf("%w (it is at %q, not absent)", store.ErrConflict, st.revision())
 	}
 	return st.index, err
+}
+
+// indexOf is the index of the revision of a key that exists.
+func indexOf(have store.Revision) (uint64, error) {
+	index, err := strconv.ParseUint(string(have), 10, 64)
+	if err != nil || index == 0 {
+		return 0, fmt.Errorf("%w (no key is at %q)", store.ErrConflict, have)
+	}
+	return index, nil
 }
 
 // swap writes raw if the key's node is at base (0: if there is none), and
@@ -299,11 +304,11 @@ func (s *Store) Delete(ctx context.Context, key string, have store.Revision) err
 	if err := store.CheckKey(key); err != nil {
 		return err
 	}
-	query := url.Values{"prevIndex": {string(have)}}
-	if _, err := strconv.ParseUint(string(have), 10, 64); err != nil {
-		query.Set("prevIndex", "1") // what the store wrote first; no key of ours
+	index, err := indexOf(have)
+	if err == nil {
+		query := url.Values{"prevIndex": {strconv.FormatUint(index, 10)}}
+		_, err = s.api.do(ctx, http.MethodDelete, s.path(key), query, nil)
 	}
-	_, err := s.api.do(ctx, http.MethodDelete, s.path(key), query, nil)
 	if err = s.deleted(ctx, key, err); err != nil {
 		return s.failed("delete", key, err)
 	}

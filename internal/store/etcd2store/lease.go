@@ -367,13 +367,12 @@ func (l *lease) Delete(ctx context.Context, key string, have store.Revision) err
 	}
 	err := l.check(ctx)
 	if err == nil {
-		var base uint64
-		if base, err = strconv.ParseUint(string(have), 10, 64); err != nil || base == 0 {
-			base = 1 // no key of ours is at it
+		var index uint64
+		if index, err = indexOf(have); err == nil {
+			index, err = l.store.swap(ctx, key, tombstone, index, tombstoneTTL)
 		}
-		base, err = l.store.swap(ctx, key, tombstone, base, tombstoneTTL)
 		if err == nil {
-			l.note(key, base)
+			l.note(key, index)
 		}
 		err = l.store.deleted(ctx, key, err)
 	}

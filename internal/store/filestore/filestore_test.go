@@ -81,6 +81,7 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("writing")
 	for i := rand.IntN(10000); ; i++ {
 		key := fmt.Sprintf("state/%d", i%2)
 		e, err := s.Get(context.Background(), key)
@@ -106,10 +107,17 @@ func TestKilledWhileWriting(t *testing.T) {
 	for range 200 {
 		cmd := exec.Command(self, "-test.run=^$")
 		cmd.Env = append(os.Environ(), writerEnv+"="+dir)
-		if err := cmd.Start(); err != nil {
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(8*time.Millisecond + rand.N(25*time.Millisecond))
+		if line := bufio.NewScanner(out); !line.Scan() || line.Text() != "writing" {
+			t.Fatalf("the writer said %q", line.Text())
+		}
+		time.Sleep(rand.N(15 * time.Millisecond))
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		for _, key := range []string{"state/0", "state/1"} {

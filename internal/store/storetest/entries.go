@@ -17,10 +17,12 @@ func (s *suite) entries(t *testing.T) {
 	a, b := s.open(t, "a"), s.open(t, "b")
 	ctx, key := within(t, patience), space(t)+"/some/key"
 
+	foreign := mustPut(t, a, key+"-other", "", "")
 	_, err := a.Get(ctx, key)
 	want(t, "get of nothing", err, store.ErrNotFound)
-	want(t, "delete of nothing", a.Delete(ctx, key, "7"), store.ErrNotFound)
-	_, err = a.Put(ctx, key, nil, "7")
+	want(t, "delete of nothing", a.Delete(ctx, key, foreign), store.ErrNotFound)
+	want(t, "delete of nothing at no revision", a.Delete(ctx, key, ""), store.ErrNotFound)
+	_, err = a.Put(ctx, key, nil, foreign)
 	want(t, "put over a revision of nothing", err, store.ErrConflict)
 
 	first := mustPut(t, a, key, "one", "")
@@ -33,6 +35,8 @@ func (s *suite) entries(t *testing.T) {
 	_, err = a.Put(ctx, key, []byte("three"), first)
 	want(t, "put over an old revision", err, store.ErrConflict)
 	want(t, "delete of an old revision", a.Delete(ctx, key, first), store.ErrConflict)
+	want(t, "delete at no revision", a.Delete(ctx, key, ""), store.ErrConflict)
+	want(t, "delete at what is no revision", a.Delete(ctx, key, "x"), store.ErrConflict)
 
 	same := mustPut(t, a, key, "two", second)
 	if e := mustGet(t, b, key); string(e.Value) != "two" || e.Revision != same {

@@ -28,10 +28,12 @@ func (s *suite) lease(t *testing.T) {
 		t.Errorf("%s is %q, want the holder's name", e.Key, e.Value)
 	}
 
+	foreign := mustPut(t, a, name+"-other", "", "")
 	_, err = l.Get(ctx, key)
 	want(t, "get of nothing", err, store.ErrNotFound)
-	want(t, "delete of nothing", l.Delete(ctx, key, "7"), store.ErrNotFound)
-	_, err = l.Put(ctx, key, nil, "7")
+	want(t, "delete of nothing", l.Delete(ctx, key, foreign), store.ErrNotFound)
+	want(t, "delete of nothing at no revision", l.Delete(ctx, key, ""), store.ErrNotFound)
+	_, err = l.Put(ctx, key, nil, foreign)
 	want(t, "put over a revision of nothing", err, store.ErrConflict)
 	first := mustPut(t, l, key, "1", "")
 	_, err = l.Put(ctx, key, nil, "")
@@ -47,6 +49,7 @@ func (s *suite) lease(t *testing.T) {
 	_, err = l.Put(ctx, key, nil, e.Revision)
 	want(t, "put over an old revision", err, store.ErrConflict)
 	want(t, "delete of an old revision", l.Delete(ctx, key, e.Revision), store.ErrConflict)
+	want(t, "delete at no revision", l.Delete(ctx, key, ""), store.ErrConflict)
 	if err := l.Delete(ctx, key, second); err != nil {
 		t.Errorf("delete: %v", err)
 	}
