@@ -23,11 +23,12 @@ var allowed = map[string][]string{
 	"config": {},
 	"http1":  {},
 	"store":  {},
+	"wire":   {"http1"},
 	// row 2: decisions and their engines; the two halves never see each other
 	"route":         {},
 	"middleware":    {"config"},
-	"upstream":      {"config", "http1", "middleware"},
-	"entrypoint":    {"config", "http1", "middleware"},
+	"upstream":      {"config", "http1", "middleware", "wire"},
+	"entrypoint":    {"config", "http1", "middleware", "wire"},
 	"entrypoint/h2": {},
 	"provider":      {"config"},
 	"cert":          {"store"},
@@ -39,7 +40,7 @@ var allowed = map[string][]string{
 	"acme/dns/dnsupdate": {"acme/dns"},
 	"localca":            {"cert", "store"},
 	// row 3: what joins a half to its sources
-	"proxy":            {"config", "http1", "middleware", "route", "upstream"},
+	"proxy":            {"config", "http1", "middleware", "route", "upstream", "wire"},
 	"traefik1":         {"config", "store"},
 	"provider/file":    {"config", "provider", "traefik1"},
 	"provider/kv":      {"config", "provider", "store", "traefik1"},

@@ -1,0 +1,451 @@
+// Package wire owns connections as the engine uses them on both sides: a read
+// is tried before it waits, no buffer is held while a connection is idle,
+// deadlines cost nothing until they are needed, and what was read but not asked
+// for shows. It
+// knows TLS; of HTTP only that an Exchange has a request.
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// epoch is what Now counts from.
+var epoch = time.Now()
+
+// Now is the time in nanoseconds since some moment before the first call; it
+// does not follow the wall clock's steps. It is never 0.
+func Now() int64 { return int64(time.Since(epoch)) + 1 }
+
+// At is a moment in the time of Now; 0 for the zero time.
+func At(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(int64(t.Sub(epoch))+1, 1)
+}
+
+// Sock is a TCP connection. One goroutine may read while another writes; Close
+// and the SetDeadline methods may be called by any.
+//
+// Its own deadlines, ReadBy and WriteBy, are lazy: the poller's timer is set
+// only when a call has to wait, and left where it is while it is early enough;
+// when it fires too early it is set anew. A connection that is busy therefore
+// sets it about once in the time of its deadline. Deadlines of the net.Conn
+// interface (crypto/tls and people who took the connection over) are the
+// poller's own and win.
+type Sock struct {
+	conn net.Conn
+	raw  syscall.RawConn
+
+	readFn, writeFn func(fd uintptr) bool // method values, made once
+
+	// Of the reading goroutine.
+	in     []byte
+	how    how
+	ask    []byte // what to write before waiting
+	one    [1]byte
+	n      int
+	err    error
+	readBy int64 // 0: never
+
+	// Of the writing goroutine.
+	out     []byte
+	sent    int
+	werr    error
+	stall   time.Duration
+	writeBy int64 // 0: never
+	waited  bool  // this write has set the deadline
+
+	hurry bool // reads do not wait: for crypto/tls, which cannot be asked
+
+	readArmed atomic.Int64 // where the poller's timer stands; 0: nowhere
+	foreign   atomic.Bool  // somebody else sets deadlines
+	closed    atomic.Bool
+	onClose   func()
+}
+
+// how a read goes about its work.
+type how uint8
+
+const (
+	toRead how = iota // try, then wait
+	toIdle            // the same, with a buffer only when there is something to read
+	toPeek            // try only
+	toAsk             // nothing must be there; write, then wait
+)
+
+// nothing is an error that crypto/tls knows to pass.
+type nothing struct{}
+
+var errNothing error = nothing{}
+
+func (nothing) Error() string   { return "nothing to read yet" }
+func (nothing) Timeout() bool   { return true }
+func (nothing) Temporary() bool { return true }
+
+// NewSock makes a Sock of a connection that is a socket. onClose, if set, is
+// called once, when the connection is closed.
+func NewSock(c net.Conn, onClose func()) (*Sock, error) {
+	s := new(Sock)
+	if err := s.Init(c, onClose); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Init is NewSock for a Sock that is part of another value.
+func (s *Sock) Init(c net.Conn, onClose func()) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("use connection of %v: a %T is no socket", c.RemoteAddr(), c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("use connection of %v: %w", c.RemoteAddr(), err)
+	}
+	s.conn, s.raw, s.onClose = c, raw, onClose
+	s.readFn, s.writeFn = s.tryRead, s.tryWrite
+	return nil
+}
+
+// ReadBy sets when reads give up, in the time of Now; 0: never.
+func (s *Sock) ReadBy(t int64) { s.readBy = t }
+
+// WriteBy sets when writes give up, in the time of Now; 0: never. stall bounds
+// the wait for any progress; 0: no bound.
+func (s *Sock) WriteBy(t int64, stall time.Duration) { s.writeBy, s.stall = t, stall }
+
+// Read reads what is there, or waits for it.
+func (s *Sock) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if s.hurry {
+		n, err := s.Peek(p)
+		if n == 0 && err == nil {
+			err = errNothing
+		}
+		return n, err
+	}
+	s.in, s.how = p, toRead
+	n, err := s.read()
+	s.in = nil
+	return n, err
+}
+
+// ReadIdle waits for the first bytes without holding a buffer, then reads them
+// into a small one. The buffer is the caller's; nil with an error.
+func (s *Sock) ReadIdle() ([]byte, error) {
+	s.in, s.how = nil, toIdle
+	n, err := s.read()
+	b := s.in
+	s.in = nil
+	if err != nil {
+		Free(b)
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// Peek reads without waiting: 0 and no error where nothing is there.
+func (s *Sock) Peek(p []byte) (int, error) {
+	s.in, s.how = p, toPeek
+	n, err := s.read()
+	s.in = nil
+	return n, err
+}
+
+// ErrStray: the other side sent something, or closed, while it was its turn to
+// wait.
+var ErrStray = errors.New("connection was closed or written to while idle")
+
+// Ask writes request on an idle connection and reads the beginning of what is
+// answered into a medium buffer, which is the caller's. Nothing is written and
+// the error is ErrStray where anything came before. With another error sent
+// tells how much was written.
+func (s *Sock) Ask(request []byte) (answer []byte, sent int, err error) {
+	s.in, s.how, s.ask, s.sent = nil, toAsk, request, 0
+	n, err := s.read()
+	b := s.in
+	s.in, s.ask = nil, nil
+	if err == nil && s.sent < len(request) {
+		Free(b)
+		_, err = s.Write(request[s.sent:])
+		if err != nil {
+			return nil, 1, err
+		}
+		b = Buffer(MediumSize)
+		n, err = s.Read(b)
+	}
+	if err != nil {
+		Free(b)
+		return nil, s.sent, err
+	}
+	return b[:n], len(request), nil
+}
+
+func (s *Sock) read() (int, error) {
+	for {
+		err := s.raw.Read(s.readFn)
+		if err == nil {
+			return s.n, s.err
+		}
+		if s.foreign.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, err
+		}
+		// The timer fired: in time, or too early because it was left behind.
+		if s.readBy != 0 && Now() >= s.readBy {
+			s.readArmed.Store(-1) // it must be set before the next wait
+			if s.how != toPeek {
+				return 0, err
+			}
+			s.setRead(0)
+			continue
+		}
+		s.setRead(s.readBy)
+	}
+}
+
+// tryRead is called with the socket; false waits until it can be read.
+func (s *Sock) tryRead(fd uintptr) bool {
+	if s.ask != nil {
+		return s.tryAsk(fd)
+	}
+	if s.in == nil {
+		size := MediumSize
+		if s.how == toIdle {
+			size = SmallSize
+		}
+		s.in = Buffer(size)
+	}
+	for {
+		n, errno := sysRead(fd, s.in)
+		switch errno {
+		case 0:
+			s.n, s.err = n, nil
+			if n == 0 {
+				s.err = io.EOF
+			}
+			return true
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return s.wait()
+		}
+		s.n, s.err = 0, s.wrap("read", errno)
+		return true
+	}
+}
+
+// wait gives up what is not needed while nothing is there to be read.
+func (s *Sock) wait() bool {
+	switch s.how {
+	case toPeek:
+		s.n, s.err = 0, nil
+		return true
+	case toIdle, toAsk:
+		Free(s.in)
+		s.in = nil
+	}
+	if armed := s.readArmed.Load(); s.readBy != 0 && (armed <= 0 || armed > s.readBy) && !s.foreign.Load() {
+		s.setRead(s.readBy)
+	}
+	return false
+}
+
+// tryAsk writes, if nothing came before.
+func (s *Sock) tryAsk(fd uintptr) bool {
+	s.n, s.err = 0, nil
+	errno := syscall.EINTR
+	for errno == syscall.EINTR {
+		_, errno = sysRead(fd, s.one[:])
+	}
+	if errno != syscall.EAGAIN {
+		s.err = ErrStray
+		return true
+	}
+	n, errno := sysWrite(fd, s.ask)
+	if errno == 0 {
+		s.sent = n
+	} else if errno != syscall.EAGAIN && errno != syscall.EINTR {
+		s.err = s.wrap("write", errno)
+		return true
+	}
+	if s.sent < len(s.ask) {
+		return true
+	}
+	s.ask = nil
+	return s.wait()
+}
+
+func (s *Sock) wrap(op string, errno syscall.Errno) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: s.conn.LocalAddr(), Addr: s.conn.RemoteAddr(), Err: os.NewSyscallError(op, errno)}
+}
+
+// setRead sets the poller's timer.
+func (s *Sock) setRead(t int64) {
+	s.readArmed.Store(t)
+	s.conn.SetReadDeadline(wall(t)) //nolint:errcheck // a closed connection says so when read
+}
+
+func wall(t int64) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return epoch.Add(time.Duration(t))
+}
+
+// Write writes all of p, unless there is an error.
+func (s *Sock) Write(p []byte) (int, error) {
+	s.out, s.sent, s.werr, s.waited = p, 0, nil, false
+	for {
+		err := s.raw.Write(s.writeFn)
+		if err == nil {
+			s.out = nil
+			return s.sent, s.werr
+		}
+		if s.waited || s.foreign.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.out = nil
+			return s.sent, err
+		}
+		// A deadline left behind by an earlier write.
+		s.conn.SetWriteDeadline(time.Time{}) //nolint:errcheck // a closed connection says so when written
+	}
+}
+
+// tryWrite is called with the socket; false waits until it can be written.
+func (s *Sock) tryWrite(fd uintptr) bool {
+	for s.sent < len(s.out) {
+		n, errno := sysWrite(fd, s.out[s.sent:])
+		switch errno {
+		case 0:
+			s.sent += n
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			s.armWrite()
+			return false
+		default:
+			s.werr = s.wrap("write", errno)
+			return true
+		}
+	}
+	return true
+}
+
+// armWrite sets the deadline of a write that has to wait.
+func (s *Sock) armWrite() {
+	if s.foreign.Load() || s.stall == 0 && s.writeBy == 0 {
+		return
+	}
+	by := s.writeBy
+	if s.stall > 0 {
+		if stalled := Now() + int64(s.stall); by == 0 || stalled < by {
+			by = stalled
+		}
+	}
+	s.waited = true
+	s.conn.SetWriteDeadline(wall(by)) //nolint:errcheck // a closed connection says so when written
+}
+
+// Close closes the connection, once.
+func (s *Sock) Close() error {
+	if !s.closed.CompareAndSwap(false, true) {
+		return net.ErrClosed
+	}
+	if s.onClose != nil {
+		s.onClose()
+	}
+	return s.conn.Close()
+}
+
+// Closed reports whether Close was called.
+func (s *Sock) Closed() bool { return s.closed.Load() }
+
+// CloseWrite tells the other side that no more will be written.
+func (s *Sock) CloseWrite() error {
+	if c, ok := s.conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// Interrupt makes reads of another goroutine, now and later, fail with a
+// deadline error, until Resume.
+func (s *Sock) Interrupt() {
+	s.foreign.Store(true)
+	s.conn.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // closed is as good
+}
+
+// Resume ends Interrupt, or an expired deadline; the reading goroutine calls
+// it.
+func (s *Sock) Resume() {
+	s.foreign.Store(false)
+	s.readArmed.Store(0)
+	s.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // closed is as good
+}
+
+// SetDeadline, SetReadDeadline and SetWriteDeadline are those of net.Conn.
+func (s *Sock) SetDeadline(t time.Time) error {
+	s.foreign.Store(!t.IsZero())
+	s.readArmed.Store(0)
+	return s.conn.SetDeadline(t)
+}
+
+// SetReadDeadline is that of net.Conn.
+func (s *Sock) SetReadDeadline(t time.Time) error {
+	s.foreign.Store(!t.IsZero())
+	s.readArmed.Store(0)
+	return s.conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline is that of net.Conn.
+func (s *Sock) SetWriteDeadline(t time.Time) error {
+	s.foreign.Store(!t.IsZero())
+	return s.conn.SetWriteDeadline(t)
+}
+
+// LocalAddr is our side.
+func (s *Sock) LocalAddr() net.Addr { return s.conn.LocalAddr() }
+
+// RemoteAddr is the other side.
+func (s *Sock) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
+
+// NetConn is the connection below.
+func (s *Sock) NetConn() net.Conn { return s.conn }
+
+// Gone waits until the other side has closed the connection, or Interrupt: it
+// tells which. It may be called where nobody else reads; what is there to be
+// read stays.
+func (s *Sock) Gone() bool {
+	gone := false
+	err := s.raw.Read(func(fd uintptr) bool {
+		gone = sysGone(fd)
+		return gone
+	})
+	return gone || err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// Watch has a goroutine wait for the other side to close the connection, and
+// call gone then. stop ends that and waits for it; nobody may read before.
+func (s *Sock) Watch(gone func()) (stop func()) {
+	s.Resume()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if s.Gone() {
+			gone()
+		}
+	}()
+	return func() {
+		s.Interrupt()
+		<-done
+		s.Resume()
+	}
+}
