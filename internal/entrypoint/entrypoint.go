@@ -3,21 +3,21 @@
 // one gate every request passes before anything else reads it (gate.go). It
 // knows neither routes nor where certificates come from.
 //
-// The servers are net/http's for now, behind the seam of http.Handler: nothing
-// outside this package may depend on that.
+// HTTP/1.1 is served by a loop of its own over packages http1 and wire; HTTP/2
+// by net/http's server, which is handed the connection after its handshake.
 package entrypoint
 
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/internal/http1"
 )
 
 // Options describe one entry point. Zero limits mean the defaults named beside
@@ -30,8 +30,8 @@ type Options struct {
 	Logger  *slog.Logger // nil: nothing is logged
 
 	// Outer, if set, is wrapped around the gate: it also sees the requests the
-	// gate refuses, with the headers and path as the client sent them. The
-	// access log stands here.
+	// gate refuses, with the headers as the client sent them. Heads of HTTP/1.1
+	// that cannot be read do not reach it. The access log stands here.
 	Outer func(http.Handler) http.Handler
 
 	// ForwardedTrusted lists the peers whose X-Forwarded-* are believed;
@@ -72,6 +72,18 @@ const (
 	// drainLinger is how long connections get to learn from an answer of
 	// theirs that they should close, before the idle ones are closed.
 	drainLinger = time.Second
+	// lastCalls is how long the socket is still read when it is to be closed:
+	// clients the kernel has let in already would else be reset.
+	lastCalls = 20 * time.Millisecond
+	// What is read of a body that no handler wanted, to keep the connection.
+	drainBytes = 256 << 10
+	// How long, and for how many bytes, a client that is still sending may
+	// take to read an answer that ends the connection.
+	lingerTime  = time.Second
+	lingerBytes = 256 << 10
+	// gatherBytes of an answer without a declared length are held back to find
+	// out its length.
+	gatherBytes = 2 << 10
 )
 
 // withDefaults fills in what was left open.
@@ -111,94 +123,49 @@ func (o Options) withDefaults() Options {
 // Server is one bound entry point.
 type Server struct {
 	name     string
+	opts     Options
 	socket   *net.TCPListener
-	listener net.Listener // socket, counted, with TLS if there is any
 	conns    *connections
+	gate     *gate
+	compat   http.Handler // the gate, and what Options put around it
+	h2       *stdHTTP2    // nil: plain
+	http2    func(*tls.Conn)
+	rules    http1.Rules
+	clock    clock
 	draining *atomic.Bool
-	http     *http.Server
+	serving  atomic.Bool
+	closed   atomic.Bool
+	closing  chan struct{} // closed when Shutdown lets no more in
+	refusing chan struct{} // closed when Serve has ended
 }
 
 // Listen binds the address. Nothing is accepted before Serve, but clients can
 // already connect and wait.
 func Listen(opts Options) (*Server, error) {
 	opts = opts.withDefaults()
-	socket, err := net.Listen("tcp", opts.Address)
+	// Keep-alive probes of TCP would cost four system calls a connection; the
+	// idle deadline does their work.
+	lc := net.ListenConfig{KeepAlive: -1}
+	socket, err := lc.Listen(context.Background(), "tcp", opts.Address)
 	if err != nil {
 		return nil, bindError(opts.Name, opts.Address, err)
 	}
-	s := &Server{name: opts.Name, draining: new(atomic.Bool)}
-	s.conns = newConnections(opts.MaxConnections, opts.WriteStallTimeout)
-	s.socket = socket.(*net.TCPListener)
-	s.listener = &listener{TCPListener: s.socket, conns: s.conns, draining: s.draining}
-	if opts.TLS != nil {
-		s.listener = tls.NewListener(s.listener, opts.TLS)
+	s := &Server{
+		name: opts.Name, opts: opts, socket: socket.(*net.TCPListener), conns: newConnections(opts.MaxConnections),
+		draining: new(atomic.Bool), closing: make(chan struct{}), refusing: make(chan struct{}),
+		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}
-	s.http = newHTTPServer(opts, s)
+	s.gate = newGate(opts, s.draining)
+	s.compat = s.gate
+	if opts.Outer != nil {
+		s.compat = opts.Outer(s.gate)
+	}
+	if opts.TLS != nil {
+		s.h2 = newStdHTTP2(opts, s.gate.trust, s.compat, socket.Addr())
+		s.http2 = s.h2.take
+	}
 	return s, nil
 }
 
-// newHTTPServer sets net/http's server up with our limits.
-func newHTTPServer(opts Options, s *Server) *http.Server {
-	var handler http.Handler = newGate(opts, s.draining)
-	if opts.Outer != nil {
-		handler = opts.Outer(handler)
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(opts.TLS != nil)
-	trust := newTrust(opts)
-	return &http.Server{
-		Handler:           handler,
-		TLSConfig:         opts.TLS,
-		ReadTimeout:       opts.ReadTimeout,
-		ReadHeaderTimeout: opts.ReadHeaderTimeout,
-		WriteTimeout:      opts.WriteTimeout,
-		IdleTimeout:       opts.IdleTimeout,
-		// net/http lets 4 KiB more through than it is told.
-		MaxHeaderBytes: max(opts.MaxHeaderBytes-4096, 1),
-		ConnState:      s.conns.state,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, peerKey{}, trust.peer(c.RemoteAddr().String()))
-		},
-		// What net/http has to say concerns single clients.
-		ErrorLog:  slog.NewLogLogger(opts.Logger.With("entryPoint", opts.Name).Handler(), slog.LevelDebug),
-		Protocols: protocols,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          100,
-			MaxReceiveBufferPerConnection: 1 << 20,
-			MaxReceiveBufferPerStream:     64 << 10,
-			WriteByteTimeout:              opts.WriteStallTimeout,
-		},
-	}
-}
-
 // Addr is the bound address, with the real port where 0 was asked for.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Serve accepts connections until Shutdown. It returns nil after Shutdown,
-// else the accept error that ended it.
-func (s *Server) Serve() error {
-	err := s.http.Serve(s.listener)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve entry point %s (%s): %w", s.name, s.Addr(), err)
-}
-
-// Shutdown drains: answers carry "Connection: close" (HTTP/2: GOAWAY), then no
-// more connections are accepted, idle ones are closed, requests under way
-// finish, and at last upgraded connections (WebSockets) are closed. When ctx
-// ends first, all that is left is cut off and ctx's error returned. Tell load
-// balancers to stay away before calling it.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	s.conns.waitEmpty(ctx, drainLinger)
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		s.http.Close()
-		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
-	}
-	s.conns.closeHijacked()
-	s.socket.Close() // if Serve was never called
-	return err
-}
+func (s *Server) Addr() net.Addr { return s.socket.Addr() }

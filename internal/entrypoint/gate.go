@@ -38,7 +38,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if from == nil {
 		from = g.trust.peer(r.RemoteAddr)
 	}
-	if g.draining.Load() || from.worn() {
+	if g.draining.Load() || r.ProtoMajor > 1 && from.worn() {
 		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
 	}
 	if why := inspect(r); why.status != 0 {
@@ -57,7 +57,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setPath(r, path)
 	upgrade := cleanHops(r)
 	from.forward(r, g.tls, upgrade)
-	if g.opts.BodyReadTimeout <= 0 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || isGRPC(r) {
+	if r.ProtoMajor == 1 || g.opts.BodyReadTimeout <= 0 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || isGRPC(r) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
@@ -213,6 +213,9 @@ func isAlnum(c byte) bool {
 // setPath gives the request its one path; the query stays.
 func setPath(r *http.Request, escaped string) {
 	if escaped == r.URL.EscapedPath() {
+		if rest, ok := strings.CutPrefix(r.RequestURI, escaped); !ok || rest != "" && rest[0] != '?' {
+			r.RequestURI = r.URL.RequestURI() // it was normal already but for the target
+		}
 		return
 	}
 	decoded, err := url.PathUnescape(escaped)

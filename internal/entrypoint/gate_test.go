@@ -98,6 +98,7 @@ func TestRefusals(t *testing.T) {
 		{"host with path", "GET / HTTP/1.1\r\nHost: a.com/x\r\n\r\n", "400"},
 		{"host with comma", "GET / HTTP/1.1\r\nHost: a.com,b.com\r\n\r\n", "400"},
 		{"host with bad port", "GET / HTTP/1.1\r\nHost: a.com:http\r\n\r\n", "400"},
+		{"absolute beside another host", "GET http://a.com/x HTTP/1.1\r\nHost: b.com\r\n\r\n", "400"},
 		{"absolute with user", get("http://u@a.com/", ""), "400"},
 		{"absolute with other scheme", get("ftp://a.com/", ""), "400"},
 		{"asterisk", get("*", ""), "400"},
@@ -125,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for name, request := range map[string]string{
-		"absolute":  "GET http://a.com/x HTTP/1.1\r\nHost: b.com\r\nConnection: close\r\n\r\n",
+		"absolute":  "GET http://a.com/x HTTP/1.1\r\nHost: A.com\r\nConnection: close\r\n\r\n",
 		"head size": get("/", "X: "+strings.Repeat("x", 28<<10)+"\r\nConnection: close\r\n"),
 	} {
 		if answer := exchange(t, s, request); status(answer) != "200" || !reached {
@@ -252,7 +253,7 @@ func TestOuterSeesWhatCameIn(t *testing.T) {
 		})
 	}})
 	exchange(t, s, "GET /a/../b HTTP/1.1\r\nHost: a.com\r\n\r\nGET /%2f HTTP/1.1\r\nHost: a.com\r\n\r\n")
-	if diff := cmp.Diff([]string{"/a/../b", "/a/../b", "/%2f", "//"}, seen); diff != "" {
+	if diff := cmp.Diff([]string{"/a/../b", "/b"}, seen); diff != "" {
 		t.Errorf("seen (-want +got):\n%s", diff)
 	}
 }

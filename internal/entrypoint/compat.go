@@ -1,0 +1,219 @@
+package entrypoint
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"gatehouse/internal/http1"
+)
+
+// view is what of a request may outlive it, in the hands of a handler that
+// keeps it: made anew for each, so that it leads to no other request.
+type view struct {
+	writer
+	body    viewBody
+	context viewContext
+}
+
+// compat serves the request by the http.Handler, and tells whether the
+// connection may carry another.
+func (x *turn) compat() bool {
+	v := new(view)
+	v.x.Store(x)
+	v.body.v, v.context.v = v, v
+	v.context.quiet = x.req.Framing() == http1.NoBody
+	x.view = v
+	x.answer.begin()
+	r := x.request(v)
+	defer v.leave()
+	x.conn.server.compat.ServeHTTP(&v.writer, r)
+	v.body.leave()
+	v.context.unwatch()
+	keep := x.finishAnswer()
+	if x.answer.hijack {
+		return false
+	}
+	if in := &x.incoming; !in.framed.Done() || in.content > 0 {
+		if keep = keep && x.drain(); !keep {
+			x.unread = true
+		}
+	}
+	x.answer.end()
+	return keep
+}
+
+// request builds the http.Request.
+func (x *turn) request(v *view) *http.Request {
+	req := &x.req
+	query, hasQuery := req.Query()
+	u := &url.URL{RawQuery: string(query), ForceQuery: hasQuery && len(query) == 0}
+	path := string(req.Path())
+	u.Path, _ = url.PathUnescape(path)
+	if u.EscapedPath() != path {
+		u.RawPath = path
+	}
+	r := &http.Request{
+		Method: string(req.Method()), URL: u, RequestURI: string(req.Target()), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: req.Minor(),
+		Header: make(http.Header, req.Len()), Host: string(req.Host()), ContentLength: req.ContentLength(),
+		RemoteAddr: x.conn.remote, TLS: x.conn.tlsState(), Body: http.NoBody,
+	}
+	if r.ProtoMinor == 0 {
+		r.Proto = "HTTP/1.0"
+	}
+	if req.Framing() != http1.NoBody {
+		r.Body = &v.body
+	}
+	if req.Framing() == http1.Chunked {
+		r.TransferEncoding = []string{"chunked"}
+	}
+	for i := range req.Len() {
+		name := http.CanonicalHeaderKey(string(req.Name(i)))
+		if name != "Host" {
+			r.Header[name] = append(r.Header[name], string(req.Value(i)))
+		}
+	}
+	return r.WithContext(&v.context)
+}
+
+// leave ends all ways from the view to the connection.
+func (v *view) leave() {
+	v.body.leave()
+	v.context.unwatch()
+	v.x.Store(nil)
+	v.context.over()
+}
+
+// viewBody is the request's body. A transport may still be reading it when the
+// handler has gone.
+type viewBody struct {
+	v    *view
+	mu   sync.Mutex
+	over bool
+}
+
+// Read is that of io.Reader.
+func (b *viewBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.v.x.Load()
+	if x == nil || b.over {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := x.readBody(p)
+	if err == io.EOF {
+		b.v.context.silent()
+	}
+	return n, err
+}
+
+// leave ends reading by others, and waits for it.
+func (b *viewBody) leave() {
+	x := b.v.x.Load()
+	if !b.mu.TryLock() {
+		if x != nil {
+			x.conn.Interrupt()
+		}
+		b.mu.Lock()
+		if x != nil {
+			x.conn.Resume()
+			x.incoming.failed = http.ErrBodyReadAfterClose
+		}
+	}
+	b.over = true
+	b.mu.Unlock()
+}
+
+// Close is that of io.Closer; the engine reads what is left.
+func (b *viewBody) Close() error { return nil }
+
+// viewContext is the request's context. The client is watched only if somebody
+// asks for the end of the context, and when its body has been read.
+type viewContext struct {
+	v     *view
+	mu    sync.Mutex
+	quiet bool          // the client has nothing more to say
+	done  chan struct{} // nil: nobody has asked
+	stop  func()        // ends the watch; nil: there is none
+	err   error
+}
+
+// Deadline is that of context.Context: none.
+func (c *viewContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done is closed when the client has gone, or the request is over.
+func (c *viewContext) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.err != nil {
+			close(c.done)
+		}
+		c.watch()
+	}
+	return c.done
+}
+
+// silent: the body has been read.
+func (c *viewContext) silent() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = true
+	c.watch()
+}
+
+// watch has somebody wait for the client to leave; c.mu is held.
+func (c *viewContext) watch() {
+	x := c.v.x.Load()
+	if x == nil || !c.quiet || c.done == nil || c.err != nil || c.stop != nil {
+		return
+	}
+	c.stop = x.conn.Watch(c.over)
+}
+
+// unwatch ends the watch, and has none begin.
+func (c *viewContext) unwatch() {
+	c.mu.Lock()
+	stop := c.stop
+	c.stop, c.quiet = nil, false
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// Err is that of context.Context.
+func (c *viewContext) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Value knows the connection's peer.
+func (c *viewContext) Value(key any) any {
+	if _, ok := key.(peerKey); ok {
+		if x := c.v.x.Load(); x != nil {
+			return x.conn.peer
+		}
+	}
+	return nil
+}
+
+func (c *viewContext) over() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return
+	}
+	c.err = context.Canceled
+	if c.done != nil {
+		close(c.done)
+	}
+}

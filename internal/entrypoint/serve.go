@@ -1,0 +1,152 @@
+package entrypoint
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"gatehouse/internal/wire"
+)
+
+// Serve accepts connections until Shutdown. It returns nil after Shutdown,
+// else the accept error that ended it.
+func (s *Server) Serve() error {
+	s.serving.Store(true)
+	defer close(s.refusing)
+	if s.h2 != nil {
+		go s.h2.serve()
+	}
+	var wait time.Duration
+	for {
+		c, err := s.socket.Accept()
+		if err == nil {
+			wait = 0
+			s.accepted(c)
+			continue
+		}
+		if s.closed.Load() {
+			s.socket.Close()
+			return nil
+		}
+		if !passing(err) {
+			return fmt.Errorf("serve entry point %s (%s): %w", s.name, s.Addr(), err)
+		}
+		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+		s.opts.Logger.Warn("connections cannot be accepted", "entryPoint", s.name, "error", err, "next", wait)
+		select {
+		case <-time.After(wait):
+		case <-s.closing:
+		}
+	}
+}
+
+// passing: an accept that may succeed later, when descriptors or memory are
+// free again, or the next time.
+func passing(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO, syscall.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) accepted(c net.Conn) {
+	if !s.conns.admit() {
+		c.Close()
+		return
+	}
+	own, err := newConn(s, c)
+	if err != nil {
+		s.conns.open.Add(-1)
+		c.Close()
+		return
+	}
+	s.conns.add(own)
+	if s.opts.TLS != nil {
+		go own.handshake()
+		return
+	}
+	go own.serve()
+}
+
+// handshake begins TLS; what it agreed on decides who goes on. The loop gets a
+// new goroutine, whose stack has not grown by what a handshake needs.
+func (c *conn) handshake() {
+	o := &c.server.opts
+	c.ServeTLS(o.TLS)
+	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
+	c.WriteBy(deadline(wire.Now(), o.ReadHeaderTimeout), o.WriteStallTimeout)
+	if err := c.Handshake(); err != nil {
+		c.rejected(err)
+		return
+	}
+	c.WriteBy(0, o.WriteStallTimeout)
+	switch protocol := c.TLS().ConnectionState().NegotiatedProtocol; protocol {
+	case "", "http/1.1":
+		go c.serve()
+	case "h2":
+		c.ReadBy(0)
+		c.server.conns.part(c, connHTTP2)
+		c.server.http2(c.TLS())
+	default: // the handshake was all that was wanted (acme-tls/1)
+		c.Close()
+	}
+}
+
+// rejected ends a connection whose handshake failed.
+func (c *conn) rejected(err error) {
+	defer c.Close()
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") //nolint:errcheck // the client may be gone
+		return
+	}
+	c.server.opts.Logger.Debug("TLS handshake ended", "entryPoint", c.server.name, "client", c.remote, "error", err)
+}
+
+func looksLikeHTTP(header [5]byte) bool {
+	switch string(header[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
+
+// Shutdown drains: answers carry "Connection: close" (HTTP/2: GOAWAY), then no
+// more connections are accepted, idle ones are closed, requests under way
+// finish, and at last upgraded connections (WebSockets) are closed. When ctx
+// ends first, all that is left is cut off and ctx's error returned. Tell load
+// balancers to stay away before calling it.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	s.conns.waitEmpty(ctx, drainLinger)
+	if s.closed.CompareAndSwap(false, true) {
+		close(s.closing)
+		s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
+	}
+	if s.serving.Load() {
+		<-s.refusing
+	}
+	s.socket.Close()
+	// Who is waiting for a request looks once more, and leaves.
+	s.conns.each(func(c *conn) { c.Interrupt() }, connIdle)
+	var err error
+	if s.h2 != nil {
+		err = s.h2.shutdown(ctx)
+	}
+	if !s.conns.waitEmpty(ctx, 0) && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		s.conns.each(func(c *conn) { c.Sock.Close() }, connIdle, connActive)
+		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
+	}
+	s.conns.each(func(c *conn) { c.Sock.Close() }, connHijacked, connHTTP2)
+	return err
+}

@@ -1,0 +1,53 @@
+package entrypoint
+
+import (
+	"sync"
+
+	"gatehouse/internal/http1"
+	"gatehouse/internal/wire"
+)
+
+// turn is the work on one request: about 4 KiB and its buffers, held only
+// while there is a request.
+type turn struct {
+	conn *conn
+	req  http1.Request
+	last bool // no request may follow on the connection
+
+	// Bytes received: the head is in[:at], what follows is in[at:end].
+	in      []byte
+	at, end int
+	unread  bool // the client may be sending what nobody reads
+
+	incoming incoming
+	answer   answer
+	view     *view // of the request under way; nil: it has none
+}
+
+// turns is shared by all servers: the work is alike everywhere.
+var turns = sync.Pool{New: func() any { return new(turn) }}
+
+// release gives everything back.
+func (x *turn) release() {
+	wire.Free(x.in)
+	wire.Free(x.incoming.spare)
+	x.answer.end()
+	x.req.Reset()
+	x.in, x.incoming.spare, x.incoming.rest, x.incoming.failed = nil, nil, nil, nil
+	x.view, x.conn, x.at, x.end, x.unread, x.last = nil, nil, 0, 0, false, false
+	turns.Put(x)
+}
+
+// next makes what came behind the request the beginning of in.
+func (x *turn) next() {
+	rest := x.incoming.rest
+	if len(rest) > len(x.in) {
+		b := wire.Buffer(len(rest))
+		copy(b, rest)
+		wire.Free(x.in)
+		x.in = b
+	} else {
+		copy(x.in, rest)
+	}
+	x.end, x.at, x.incoming.rest = len(rest), 0, nil
+}
