@@ -175,85 +175,83 @@ func (a *AccessLog) write() {
 // returns or panics.
 func (a *AccessLog) Handler(entryPoint string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{
-			ResponseWriter: w, entryPoint: entryPoint, request: r,
-			agent: r.Header.Get("User-Agent"), referer: r.Header.Get("Referer"),
-			uri: r.RequestURI, host: r.Host,
-		}
-		x.record.Start = time.Now()
+		x := &exchange{ResponseWriter: w, entry: Entry{
+			EntryPoint: entryPoint, Remote: r.RemoteAddr, Method: r.Method, URI: r.RequestURI, Proto: r.Proto, Host: r.Host,
+			Agent: r.Header.Get("User-Agent"), Referer: r.Header.Get("Referer"), TLS: r.TLS != nil, BodySize: r.ContentLength,
+		}}
+		x.entry.Start = time.Now()
 		defer func() {
-			x.took = time.Since(x.record.Start)
-			x.number = a.count.Add(1)
-			if x.status == 0 {
-				x.status = http.StatusOK
+			x.entry.Took = time.Since(x.entry.Start)
+			if x.entry.Status == 0 {
+				x.entry.Status = http.StatusOK
 				if cause := recover(); cause != nil {
-					x.status = http.StatusInternalServerError
-					a.log(x)
+					x.entry.Status = http.StatusInternalServerError
+					a.Note(&x.entry)
 					panic(cause)
 				}
 			}
-			a.log(x)
+			a.Note(&x.entry)
 		}()
-		next.ServeHTTP(x, r.WithContext(WithRecord(r.Context(), &x.record)))
+		next.ServeHTTP(x, r.WithContext(WithRecord(r.Context(), &x.entry.Record)))
 	})
 }
 
-func (a *AccessLog) log(x *exchange) {
-	var space [1024]byte
+// Note logs a request that is over. It keeps nothing of e.
+func (a *AccessLog) Note(e *Entry) {
+	number := a.count.Add(1)
+	line := lines.Get().(*[]byte)
 	if a.json {
-		a.add(appendJSON(space[:0], x))
-		return
+		*line = appendJSON((*line)[:0], e, number)
+	} else {
+		*line = appendCommon((*line)[:0], e, number)
 	}
-	a.add(appendCommon(space[:0], x))
+	a.add(*line)
+	if cap(*line) <= 4<<10 {
+		lines.Put(line)
+	}
 }
 
-// exchange is one request and what became of it.
+// lines are buffers for one line each.
+var lines = sync.Pool{New: func() any { return new([]byte) }}
+
+// exchange is one request under way.
 type exchange struct {
 	http.ResponseWriter
-	record     Record
-	entryPoint string
-	request    *http.Request
-	// Strings of the request as it came in: later hands may change it.
-	agent, referer, uri, host string
-
-	status int
-	size   int64
-	took   time.Duration
-	number int64
+	entry Entry
 }
 
 // WriteHeader notes the final status.
 func (x *exchange) WriteHeader(status int) {
-	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		x.status = status
+	if x.entry.Status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		x.entry.Status = status
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
 
 // Write counts.
 func (x *exchange) Write(b []byte) (int, error) {
-	if x.status == 0 {
-		x.status = http.StatusOK
+	if x.entry.Status == 0 {
+		x.entry.Status = http.StatusOK
 	}
 	n, err := x.ResponseWriter.Write(b)
-	x.size += int64(n)
+	x.entry.Size += int64(n)
 	return n, err
 }
 
 // ReadFrom keeps the fast path of the writer below.
 func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
-	if x.status == 0 {
-		x.status = http.StatusOK
+	if x.entry.Status == 0 {
+		x.entry.Status = http.StatusOK
 	}
 	n, err := io.Copy(x.ResponseWriter, src)
-	x.size += n
+	x.entry.Size += n
 	return n, err
 }
 
 // FlushError sends what is there.
 func (x *exchange) FlushError() error {
-	if x.status == 0 {
-		x.status = http.StatusOK
+	if x.entry.Status == 0 {
+		x.entry.Status = http.StatusOK
 	}
 	return http.NewResponseController(x.ResponseWriter).Flush()
 }
@@ -263,8 +261,8 @@ func (x *exchange) Flush() { x.FlushError() }
 
 // Hijack hands the connection over: an upgrade, as far as the log knows.
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if x.status == 0 {
-		x.status = http.StatusSwitchingProtocols
+	if x.entry.Status == 0 {
+		x.entry.Status = http.StatusSwitchingProtocols
 	}
 	return http.NewResponseController(x.ResponseWriter).Hijack()
 }

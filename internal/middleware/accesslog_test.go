@@ -47,26 +47,24 @@ func closeAndRead(t *testing.T, a *AccessLog, path string) string {
 	return string(text)
 }
 
-// sampleExchange is one request with everything a line can hold.
-func sampleExchange() *exchange {
-	r := httptest.NewRequest("GET", "http://web.example.com:81/a?b=c", nil)
-	r.RemoteAddr = "[2001:db8::1]:4711"
-	return &exchange{
-		entryPoint: "web", request: r, uri: "/a?b=c", host: "web.example.com:81", agent: `curl "8"`, referer: "http://x/",
-		status: 404, size: 1234, took: 1500 * time.Millisecond, number: 7,
-		record: Record{Start: time.Date(2026, 11, 23, 9, 8, 7, 6, time.FixedZone("", 3600)), Router: "web@file", Service: "s@file",
+// sampleEntry is one request with everything a line can hold.
+func sampleEntry() *Entry {
+	return &Entry{
+		EntryPoint: "web", Remote: "[2001:db8::1]:4711", Method: "GET", URI: "/a?b=c", Proto: "HTTP/1.1", Host: "web.example.com:81",
+		Agent: `curl "8"`, Referer: "http://x/", Status: 404, Size: 1234, Took: 1500 * time.Millisecond,
+		Record: Record{Start: time.Date(2026, 11, 23, 9, 8, 7, 6, time.FixedZone("", 3600)), Router: "web@file", Service: "s@file",
 			Server: "http://10.0.0.1:80", User: "joe doe", Retries: 1, Upstream: time.Second},
 	}
 }
 
 func TestAccessLogLines(t *testing.T) {
-	x := sampleExchange()
+	x := sampleEntry()
 	want := `2001:db8::1 - joe\x20doe [23/Nov/2026:09:08:07 +0100] "GET /a?b=c HTTP/1.1" 404 1234 "http://x/" "curl \"8\"" 7 "web@file" "http://10.0.0.1:80" 1500ms` + "\n"
-	if diff := cmp.Diff(want, string(appendCommon(nil, x))); diff != "" {
+	if diff := cmp.Diff(want, string(appendCommon(nil, x, 7))); diff != "" {
 		t.Errorf("common (-want +got):\n%s", diff)
 	}
 	var got map[string]any
-	if err := json.Unmarshal(appendJSON(nil, x), &got); err != nil {
+	if err := json.Unmarshal(appendJSON(nil, x, 7), &got); err != nil {
 		t.Fatal(err)
 	}
 	wantFields := map[string]any{
@@ -81,8 +79,8 @@ func TestAccessLogLines(t *testing.T) {
 	if diff := cmp.Diff(wantFields, got); diff != "" {
 		t.Errorf("json (-want +got):\n%s", diff)
 	}
-	empty := &exchange{request: &http.Request{}, status: 200}
-	line := string(appendCommon(nil, empty))
+	empty := &Entry{Status: 200}
+	line := string(appendCommon(nil, empty, 0))
 	if !strings.HasPrefix(line, "- - - [") || !strings.HasSuffix(line, `"-" "-" 0 "-" "-" 0ms`+"\n") {
 		t.Errorf("empty line: %s", line)
 	}
@@ -97,9 +95,9 @@ func FuzzAccessLog(f *testing.F) {
 	f.Add("GET", "/a", "agent", "referer", "user")
 	f.Add("G\"ET", "/a\r\n127.0.0.1 - - forged", "a\\", "\x1b[31m\x00", "u \" \u2028")
 	f.Fuzz(func(t *testing.T, method, uri, agent, referer, user string) {
-		x := sampleExchange()
-		x.request.Method, x.uri, x.agent, x.referer, x.record.User = method, uri, agent, referer, user
-		line := appendCommon(nil, x)
+		x := sampleEntry()
+		x.Method, x.URI, x.Agent, x.Referer, x.User = method, uri, agent, referer, user
+		line := appendCommon(nil, x, 7)
 		if !commonLine.Match(line) {
 			t.Errorf("line breaks its form: %q", line)
 		}
@@ -108,7 +106,7 @@ func FuzzAccessLog(f *testing.F) {
 				t.Errorf("byte %#x in %q", c, line)
 			}
 		}
-		object := appendJSON(nil, x)
+		object := appendJSON(nil, x, 7)
 		if bytes.IndexByte(object, '\n') != len(object)-1 || !utf8.Valid(object) {
 			t.Errorf("object breaks its form: %q", object)
 		}
