@@ -17,6 +17,7 @@ import (
 	"gatehouse/internal/entrypoint"
 	"gatehouse/internal/middleware"
 	"gatehouse/internal/proxy"
+	"gatehouse/internal/wire"
 )
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -165,13 +166,65 @@ func (g *gateway) handlerFor(name string) http.Handler {
 		}
 		h = mux
 	}
-	if g.stats != nil {
-		h = g.stats.Wrap(h)
-	}
 	if g.static.EntryPoints[name].TLS == nil {
 		h = g.responder.Handler(h)
 	}
 	return h
+}
+
+// plainFor is handlerFor on the plain path, for what is a matter of the routes
+// alone.
+func (g *gateway) plainFor(name string) func(*wire.Exchange) bool {
+	routes := g.proxy.Plain(name)
+	ours := []string{"/.well-known/acme-challenge/"}
+	if g.static.API != nil && g.static.API.EntryPoint == name {
+		ours = append(ours, "/api", "/health", "/debug", "/dashboard")
+	}
+	root := len(ours) > 1 && g.static.API.Dashboard
+	if g.static.Ping != nil && g.static.Ping.EntryPoint == name {
+		ours = append(ours, "/ping", "/ready")
+	}
+	return func(x *wire.Exchange) bool {
+		path := x.Req.Path()
+		if root && len(path) == 1 {
+			return false
+		}
+		for _, prefix := range ours {
+			if len(path) >= len(prefix) && string(path[:len(prefix)]) == prefix {
+				return false
+			}
+		}
+		return routes(x)
+	}
+}
+
+// watched has an entry point's requests logged and counted, where that is
+// asked for.
+func (g *gateway) watched(name string, o *entrypoint.Options) {
+	var outer []func(http.Handler) http.Handler
+	var told []func(*middleware.Entry)
+	if g.stats != nil {
+		outer = append(outer, g.stats.Wrap)
+		told = append(told, func(e *middleware.Entry) { g.stats.Note(e.Status, e.Took, e.Method, e.Host, e.URI) })
+	}
+	if g.accessLog != nil {
+		outer = append(outer, func(next http.Handler) http.Handler { return g.accessLog.Handler(name, next) })
+		told = append(told, g.accessLog.Note)
+	}
+	if len(told) == 0 {
+		return
+	}
+	o.Outer = func(next http.Handler) http.Handler {
+		for _, wrap := range outer {
+			next = wrap(next)
+		}
+		return next
+	}
+	o.Observe = func(e *middleware.Entry) {
+		for _, tell := range told {
+			tell(e)
+		}
+	}
 }
 
 // listen binds every entry point; the first that cannot be bound ends it.
@@ -193,9 +246,8 @@ func (g *gateway) listen() error {
 
 func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoint.Options, error) {
 	o := entrypoint.Options{Name: name, Address: e.Address, Handler: g.handlerFor(name), Logger: g.log}
-	if g.accessLog != nil {
-		o.Outer = func(next http.Handler) http.Handler { return g.accessLog.Handler(name, next) }
-	}
+	o.Plain = g.plainFor(name)
+	g.watched(name, &o)
 	if f := e.ForwardedHeaders; f != nil {
 		o.ForwardedInsecure = f.Insecure
 		for _, item := range f.TrustedIPs {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -43,17 +44,14 @@ func (s *Stats) Wrap(next http.Handler) http.Handler {
 		start := time.Now()
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		method, host, path := r.Method, r.Host, r.URL.Path
-		defer func() {
-			s.add(seen.status, time.Since(start), RecentError{
-				StatusCode: seen.status, Status: http.StatusText(seen.status),
-				Method: method, Host: host, Path: path, Time: start,
-			})
-		}()
+		defer func() { s.Note(seen.status, time.Since(start), method, host, path) }()
 		next.ServeHTTP(seen, r)
 	})
 }
 
-func (s *Stats) add(status int, spent time.Duration, e RecentError) {
+// Note counts an answer. Of its strings copies are kept, where any are; path
+// may have a query, which is not.
+func (s *Stats) Note(status int, spent time.Duration, method, host, path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current[status]++
@@ -66,7 +64,11 @@ func (s *Stats) add(status int, spent time.Duration, e RecentError) {
 	if len(s.errors) == s.recent {
 		s.errors = append(s.errors[:0], s.errors[1:]...)
 	}
-	s.errors = append(s.errors, e)
+	path, _, _ = strings.Cut(path, "?")
+	s.errors = append(s.errors, RecentError{
+		StatusCode: status, Status: http.StatusText(status), Time: time.Now().Add(-spent),
+		Method: strings.Clone(method), Host: strings.Clone(host), Path: strings.Clone(path),
+	})
 }
 
 // statusWriter remembers the status; Unwrap keeps flushing and hijacking

@@ -422,7 +422,7 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	a.hijack = true
 	x.view.context.unwatch()
 	ahead := append([]byte(nil), x.incoming.rest...)
-	x.conn.server.conns.part(x.conn, connHijacked)
+	x.tunnel()
 	c := x.conn.Net()
 	r := bufio.NewReader(io.MultiReader(bytes.NewReader(ahead), c))
 	if len(ahead) > 0 {

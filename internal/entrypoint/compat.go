@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/internal/http1"
+	"gatehouse/internal/middleware"
 )
 
 // view is what of a request may outlive it, in the hands of a handler that
@@ -17,6 +18,7 @@ type view struct {
 	writer
 	body    viewBody
 	context viewContext
+	record  middleware.Record
 }
 
 // compat serves the request by the http.Handler, and tells whether the
@@ -29,7 +31,9 @@ func (x *turn) compat() bool {
 	x.view = v
 	x.answer.begin()
 	r := x.request(v)
+	v.record.Start = x.entry.Start
 	defer v.leave()
+	defer x.observed(v)
 	x.conn.server.compat.ServeHTTP(&v.writer, r)
 	v.body.leave()
 	v.context.unwatch()
@@ -44,6 +48,31 @@ func (x *turn) compat() bool {
 	}
 	x.answer.end()
 	return keep
+}
+
+// observed takes what is known of an answer into the entry.
+func (x *turn) observed(v *view) {
+	o := &x.conn.server.opts
+	if o.Observe == nil {
+		return
+	}
+	x.entry.Record = v.record
+	x.entry.Status, x.entry.Size = x.answer.status, x.answer.written
+	cause := recover()
+	switch {
+	case x.answer.status != 0:
+	case x.answer.hijack:
+		x.entry.Status = http.StatusSwitchingProtocols
+	case cause != nil:
+		x.entry.Status = http.StatusInternalServerError
+	default:
+		x.entry.Status = http.StatusOK
+	}
+	if cause != nil {
+		x.entry.Took = time.Since(x.entry.Start)
+		o.Observe(&x.entry)
+		panic(cause)
+	}
 }
 
 // request builds the http.Request.
@@ -196,12 +225,15 @@ func (c *viewContext) Err() error {
 	return c.err
 }
 
-// Value knows the connection's peer.
+// Value knows the connection's peer, and the record of the request.
 func (c *viewContext) Value(key any) any {
-	if _, ok := key.(peerKey); ok {
+	switch key.(type) {
+	case peerKey:
 		if x := c.v.x.Load(); x != nil {
 			return x.conn.peer
 		}
+	case middleware.RecordKey:
+		return &c.v.record
 	}
 	return nil
 }

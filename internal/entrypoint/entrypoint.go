@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"gatehouse/internal/http1"
+	"gatehouse/internal/middleware"
+	"gatehouse/internal/wire"
 )
 
 // Options describe one entry point. Zero limits mean the defaults named beside
@@ -33,6 +35,14 @@ type Options struct {
 	// gate refuses, with the headers as the client sent them. Heads of HTTP/1.1
 	// that cannot be read do not reach it. The access log stands here.
 	Outer func(http.Handler) http.Handler
+
+	// Plain, if set, is offered each HTTP/1.1 request before Handler is: it
+	// serves the request without the view of http.Handler, or returns false,
+	// having done nothing.
+	Plain func(x *wire.Exchange) (served bool)
+	// Observe, if set, is told of each HTTP/1.1 request that is over, instead
+	// of Outer being wrapped around it. It must keep nothing of the entry.
+	Observe func(*middleware.Entry)
 
 	// ForwardedTrusted lists the peers whose X-Forwarded-* are believed;
 	// ForwardedInsecure believes everybody.
@@ -156,12 +166,16 @@ func Listen(opts Options) (*Server, error) {
 		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}
 	s.gate = newGate(opts, s.draining)
-	s.compat = s.gate
+	var outer http.Handler = s.gate
 	if opts.Outer != nil {
-		s.compat = opts.Outer(s.gate)
+		outer = opts.Outer(s.gate)
+	}
+	s.compat = outer
+	if opts.Observe != nil {
+		s.compat = s.gate
 	}
 	if opts.TLS != nil {
-		s.h2 = newStdHTTP2(opts, s.gate.trust, s.compat, socket.Addr())
+		s.h2 = newStdHTTP2(opts, s.gate.trust, outer, socket.Addr())
 		s.http2 = s.h2.take
 	}
 	return s, nil

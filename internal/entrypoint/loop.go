@@ -23,6 +23,7 @@ type conn struct {
 	before, after *conn // in connections
 	state         atomic.Int32
 	peer          *peer
+	client        http1.Client
 	remote        string
 	agreed        *tls.ConnectionState // nil: plain, or not asked for yet
 }
@@ -34,6 +35,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 	}
 	own.state.Store(connActive)
 	own.peer = s.gate.trust.peer(own.remote)
+	own.client = http1.NewClient(own.peer.ip, own.peer.trusted, s.opts.TLS != nil)
 	own.WriteBy(0, s.opts.WriteStallTimeout)
 	return own, nil
 }
@@ -47,6 +49,13 @@ func (c *conn) tlsState() *tls.ConnectionState {
 		c.agreed = &s
 	}
 	return c.agreed
+}
+
+// keepAlive has the kernel ask for a silent client, where no deadline does.
+func (c *conn) keepAlive() {
+	if t, ok := c.NetConn().(*net.TCPConn); ok {
+		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) //nolint:errcheck // the connection will do without
+	}
 }
 
 // deadline is d after now, 0 (never) where d is 0.
@@ -152,11 +161,24 @@ func (x *turn) one() (keep bool) {
 	if o.WriteTimeout > 0 {
 		c.WriteBy(deadline(wire.Now(), o.WriteTimeout), o.WriteStallTimeout)
 	}
-	if !x.compat() {
-		return false
+	if o.Observe != nil {
+		x.observe()
 	}
-	x.next()
-	return true
+	keep, served := false, false
+	if o.Plain != nil {
+		keep, served = x.servePlain()
+	}
+	if !served {
+		keep = x.compat()
+	}
+	if o.Observe != nil {
+		x.entry.Took = time.Since(x.entry.Start)
+		o.Observe(&x.entry)
+	}
+	if keep {
+		x.next()
+	}
+	return keep
 }
 
 // head reads a request's head.

@@ -125,7 +125,7 @@ func (x *turn) receive(p []byte) (int, error) {
 	in := &x.incoming
 	if in.expects {
 		in.expects = false
-		if !x.answered() {
+		if !x.answered() && !x.plain.Continued {
 			if _, err := x.conn.Write(continueAnswer); err != nil {
 				return 0, err
 			}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"gatehouse/internal/http1"
+	"gatehouse/internal/middleware"
 	"gatehouse/internal/wire"
 )
 
@@ -21,11 +22,17 @@ type turn struct {
 
 	incoming incoming
 	answer   answer
-	view     *view // of the request under way; nil: it has none
+	plain    wire.Exchange
+	entry    middleware.Entry // what is told to Options.Observe
+	view     *view            // of the request under way; nil: it has none
 }
 
 // turns is shared by all servers: the work is alike everywhere.
-var turns = sync.Pool{New: func() any { return new(turn) }}
+var turns = sync.Pool{New: func() any {
+	x := new(turn)
+	x.plain.Trailers, x.plain.Tunnel = x.theTrailers, x.tunnel // made once
+	return x
+}}
 
 // release gives everything back.
 func (x *turn) release() {
@@ -35,6 +42,7 @@ func (x *turn) release() {
 	x.req.Reset()
 	x.in, x.incoming.spare, x.incoming.rest, x.incoming.failed = nil, nil, nil, nil
 	x.view, x.conn, x.at, x.end, x.unread, x.last = nil, nil, 0, 0, false, false
+	x.entry = middleware.Entry{}
 	turns.Put(x)
 }
 

@@ -187,15 +187,19 @@ func (c *compiler) router(name string, d config.Router) {
 	refusal, why := r.refusal, r.why // of the router itself
 	for _, p := range points {
 		handler := wrap(wrap(last, around), p.around)
+		var plain upstream.Plain
+		if len(around)+len(p.around) == 0 {
+			plain = c.plain(r)
+		}
 		switch {
 		case refusal == BadMiddleware:
-			handler = refuse(BadMiddleware)
+			handler, plain = refuse(BadMiddleware), nil
 		case p.bad != "":
-			handler = refuse(BadMiddleware)
+			handler, plain = refuse(BadMiddleware), nil
 			r.refusal, r.why = BadMiddleware, cmp.Or(why, p.bad)
 		}
 		p.entries = append(p.entries, route.Entry{Name: name, Rule: rule, Priority: r.priority})
-		p.routes = append(p.routes, &served{router: name, handler: handler})
+		p.routes = append(p.routes, &served{router: name, handler: handler, plain: plain})
 		r.points = append(r.points, p.Name)
 	}
 	c.snapshot.routers = append(c.snapshot.routers, r)
@@ -255,6 +259,14 @@ func (c *compiler) last(r *router) http.Handler {
 		c.wrong(r.name, false, "", "no such service: %s; the router answers 503", r.declared.Service)
 	}
 	return refuse(NoService)
+}
+
+// plain gives the plain path to a router's service, nil where it has none.
+func (c *compiler) plain(r *router) upstream.Plain {
+	if service, ok := c.snapshot.services.Service(r.declared.Service); ok {
+		return service.Plain(r.declared.PassHostHeader)
+	}
+	return nil
 }
 
 // chain builds the router's own middlewares, outermost first. They are built

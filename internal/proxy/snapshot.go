@@ -69,6 +69,7 @@ type point struct {
 type served struct {
 	router  string
 	handler http.Handler
+	plain   upstream.Plain // nil: requests need the view of http.Handler
 }
 
 // router is a router that is served somewhere.
@@ -84,15 +85,19 @@ type router struct {
 
 // match gives the route of a request at an entry point; nil for none.
 func (s *Snapshot) match(entryPoint string, r *http.Request) *served {
+	head := route.Head{
+		Method: r.Method, Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
+		Header: r.Header, RemoteAddr: r.RemoteAddr,
+	}
+	return s.matchHead(entryPoint, &head)
+}
+
+func (s *Snapshot) matchHead(entryPoint string, head *route.Head) *served {
 	for _, p := range s.points {
 		if p.Name != entryPoint {
 			continue
 		}
-		head := route.Head{
-			Method: r.Method, Host: r.Host, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
-			Header: r.Header, RemoteAddr: r.RemoteAddr,
-		}
-		if i := p.table.Match(&head); i >= 0 {
+		if i := p.table.Match(head); i >= 0 {
 			return p.routes[i]
 		}
 	}

@@ -57,13 +57,9 @@ func (l *leaf) match(h *Head) bool {
 	case kindMethod:
 		return slices.Contains(l.args, h.Method)
 	case kindHeader:
-		return slices.Contains(h.Header[l.args[0]], l.args[1])
+		return h.header(l.args[0], func(v string) bool { return v == l.args[1] })
 	case kindHeaderRegexp:
-		for _, v := range h.Header[l.args[0]] {
-			if l.exprs[0].MatchString(v) {
-				return true
-			}
-		}
+		return h.header(l.args[0], l.exprs[0].MatchString)
 	case kindQuery, kindQueryRegexp:
 		return h.query(l.args[0], l.value)
 	case kindClientIP:

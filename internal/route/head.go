@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -15,9 +16,33 @@ type Head struct {
 	Path       string // decoded and normalised by the entry point
 	RawQuery   string
 	Header     http.Header // canonical names
+	Fields     Fields      // instead of Header, where there is none; nil: no fields
 	RemoteAddr string      // "ip:port" or "ip" of the peer
 
 	host string // cleaned, once per match
+}
+
+// Fields are the header fields of a request that has no http.Header.
+type Fields interface {
+	// Field gives the value of the nth line, from 0, of a field by its
+	// canonical name; ok is false where there are not so many.
+	Field(name string, nth int) (value string, ok bool)
+}
+
+// header reports whether some value of a field satisfies ok.
+func (h *Head) header(name string, ok func(value string) bool) bool {
+	if h.Fields == nil {
+		return slices.ContainsFunc(h.Header[name], ok)
+	}
+	for n := 0; ; n++ {
+		v, found := h.Fields.Field(name, n)
+		if !found {
+			return false
+		}
+		if ok(v) {
+			return true
+		}
+	}
 }
 
 // cleanHost gives the comparable form of a host: without port, brackets and

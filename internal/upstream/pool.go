@@ -41,6 +41,7 @@ type server struct {
 	scheme string   // on the wire: http or https
 	weight int
 	via    http.RoundTripper
+	origin *origin // how HTTP/1.1 reaches it; nil: it speaks HTTP/2
 	state  *serverState
 }
 

@@ -222,6 +222,7 @@ func (b *builder) server(p *pool, d config.Service, declared config.Server, name
 	if s.scheme == "h2c" {
 		s.scheme = "http"
 	}
+	s.origin = p.transport.origin(u.Scheme, s.url.Host)
 	s.state = p.state.server(s.identity())
 	return s
 }

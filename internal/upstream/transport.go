@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"gatehouse/internal/config"
@@ -23,8 +24,33 @@ import (
 type transport struct {
 	key  string
 	refs int             // pools using it; under Registry.mu
-	std  *http.Transport // HTTP/1.1, and HTTP/2 where TLS agrees on it
+	std  *http.Transport // HTTP/2 where TLS agrees on it
 	h2c  *http.Transport // HTTP/2 by prior knowledge
+
+	options Options
+	client  *tls.Config
+	mu      sync.Mutex
+	origins map[string]*origin // by scheme and address
+}
+
+// origin gives the connections to an address by HTTP/1.1; nil for h2c. They are
+// kept as long as the transport: another service may have the same server.
+func (t *transport) origin(scheme, address string) *origin {
+	if scheme == "h2c" {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := scheme + "://" + address
+	o := t.origins[key]
+	if o == nil {
+		o = newOrigin(t.options, address)
+		if scheme == "https" {
+			o.secure(t.client)
+		}
+		t.origins[key] = o
+	}
+	return o
 }
 
 func (t *transport) forScheme(scheme string) http.RoundTripper {
@@ -37,6 +63,11 @@ func (t *transport) forScheme(scheme string) http.RoundTripper {
 func (t *transport) closeIdle() {
 	t.std.CloseIdleConnections()
 	t.h2c.CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range t.origins {
+		o.close()
+	}
 }
 
 // transport gives the shared transport for settings, with one more reference.
@@ -54,7 +85,10 @@ func (r *Registry) transport(s config.ServersTransport) (*transport, error) {
 			client.RootCAs = x509.NewCertPool()
 			client.RootCAs.AppendCertsFromPEM(roots)
 		}
-		t = &transport{key: key, std: newTransport(r.options, client, false), h2c: newTransport(r.options, client, true)}
+		t = &transport{
+			key: key, std: newTransport(r.options, client, false), h2c: newTransport(r.options, client, true),
+			options: r.options, client: client, origins: map[string]*origin{},
+		}
 		r.transports[key] = t
 	}
 	t.refs++

@@ -31,12 +31,13 @@ type Exchange struct {
 	Tunnel func()
 
 	// Told by those who served it, for logs; the strings outlive the exchange.
-	Status   int   // of the final answer; 0: none was sent
-	Sent     int64 // bytes of the answer's content
-	Broken   bool  // the answer was cut off, or the connection taken over: it must be closed
-	Router   string
-	Service  string
-	Server   string
-	Retries  int
-	Upstream time.Duration
+	Continued bool  // "100 Continue" was sent
+	Status    int   // of the final answer; 0: none was sent
+	Sent      int64 // bytes of the answer's content
+	Broken    bool  // the answer was cut off, or the connection taken over: it must be closed
+	Router    string
+	Service   string
+	Server    string
+	Retries   int
+	Upstream  time.Duration
 }

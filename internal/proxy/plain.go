@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"unsafe"
+
+	"gatehouse/internal/http1"
+	"gatehouse/internal/route"
+	"gatehouse/internal/wire"
+)
+
+// Plain serves the requests of one entry point that need no http.Handler: their
+// route has no middleware, and its service speaks HTTP/1.1. For all others it
+// returns false, having done nothing.
+func (p *Proxy) Plain(entryPoint string) func(x *wire.Exchange) (served bool) {
+	return func(x *wire.Exchange) bool { return p.plain(x, entryPoint) }
+}
+
+func (p *Proxy) plain(x *wire.Exchange, entryPoint string) bool {
+	s := p.enter()
+	if s == nil {
+		return false
+	}
+	d := s.drain
+	defer d.leave()
+	found := s.matchHead(entryPoint, plainHead(x))
+	if found == nil || found.plain == nil {
+		return false
+	}
+	x.Router = found.router
+	return found.plain(x)
+}
+
+// plainHead is what rules look at. Its strings are the bytes of the request's
+// buffer: they hold while the rules are matched.
+func plainHead(x *wire.Exchange) *route.Head {
+	query, _ := x.Req.Query()
+	h := &route.Head{
+		Method: text(x.Req.Method()), Host: text(x.Req.Host()), Path: text(x.Req.Path()), RawQuery: text(query),
+		Fields: (*fields)(x.Req), RemoteAddr: x.Remote,
+	}
+	if strings.IndexByte(h.Path, '%') >= 0 {
+		if decoded, err := url.PathUnescape(h.Path); err == nil {
+			h.Path = decoded
+		}
+	}
+	return h
+}
+
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// fields are those of a parsed request.
+type fields http1.Request
+
+// Field is that of route.Fields. Fields that are not passed on are not seen.
+func (f *fields) Field(name string, nth int) (string, bool) {
+	r := (*http1.Request)(f)
+	for i := range r.Len() {
+		if r.Hop(i) || http.CanonicalHeaderKey(text(r.Name(i))) != name {
+			continue
+		}
+		if nth == 0 {
+			return text(r.Value(i)), true
+		}
+		nth--
+	}
+	return "", false
+}
