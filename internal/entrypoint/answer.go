@@ -95,7 +95,7 @@ func (x *turn) writeInterim(status int) {
 	b := wire.Buffer(wire.SmallSize)
 	out := appendStatus(b[:0], status)
 	if status != http.StatusContinue {
-		out = appendHeader(out, x.answer.header)
+		out = http1.AppendHeader(out, x.answer.header)
 	}
 	x.send(http1.AppendEnd(out))
 	wire.Free(b)
@@ -240,7 +240,7 @@ func (x *turn) writeHead(whole bool) {
 	}
 	out := wire.Buffer(wire.SmallSize)[:0]
 	out = appendStatus(out, a.status)
-	out = appendHeader(out, a.header)
+	out = http1.AppendHeader(out, a.header)
 	if a.header["Date"] == nil {
 		out = append(append(append(out, "Date: "...), x.conn.server.clock.date()...), "\r\n"...)
 	}
@@ -272,24 +272,6 @@ func (x *turn) writeHead(whole bool) {
 		a.out = append(a.out, gathered...)
 	}
 	wire.Free(gathered)
-}
-
-// appendHeader writes the fields a handler has set, but for those that frame the
-// message or belong to the connection: they are written by the caller.
-func appendHeader(b []byte, h http.Header) []byte {
-	for name, values := range h {
-		switch name {
-		case "Content-Length", "Transfer-Encoding", "Connection", "Trailer", "Keep-Alive", "Upgrade", "Proxy-Connection":
-			continue
-		}
-		if strings.HasPrefix(name, http.TrailerPrefix) {
-			continue
-		}
-		for _, v := range values {
-			b = http1.AppendField(b, name, v)
-		}
-	}
-	return b
 }
 
 // closes: the handler wants the connection closed.

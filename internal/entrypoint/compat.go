@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -75,37 +74,23 @@ func (x *turn) observed(v *view) {
 	}
 }
 
-// request builds the http.Request.
+// request describes the request to handlers, as it would go on to a server.
+// What Expect asks for is passed on, so that the server may decide.
 func (x *turn) request(v *view) *http.Request {
-	req := &x.req
-	query, hasQuery := req.Query()
-	u := &url.URL{RawQuery: string(query), ForceQuery: hasQuery && len(query) == 0}
-	path := string(req.Path())
-	u.Path, _ = url.PathUnescape(path)
-	if u.EscapedPath() != path {
-		u.RawPath = path
-	}
-	r := &http.Request{
-		Method: string(req.Method()), URL: u, RequestURI: string(req.Target()), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: req.Minor(),
-		Header: make(http.Header, req.Len()), Host: string(req.Host()), ContentLength: req.ContentLength(),
-		RemoteAddr: x.conn.remote, TLS: x.conn.tlsState(), Body: http.NoBody,
-	}
-	if r.ProtoMinor == 0 {
-		r.Proto = "HTTP/1.0"
-	}
+	c, req := x.conn, &x.req
+	req.Fill(&x.shape, &http1.Onward{Client: &c.client, KeepOdd: c.server.opts.KeepOddHeaders})
+	r := x.shape.WithContext(&v.context)
+	r.RemoteAddr, r.TLS, r.Body = c.remote, c.tlsState(), http.NoBody
 	if req.Framing() != http1.NoBody {
 		r.Body = &v.body
 	}
-	if req.Framing() == http1.Chunked {
-		r.TransferEncoding = []string{"chunked"}
+	if req.Expects100() {
+		r.Header["Expect"] = []string{"100-continue"}
 	}
-	for i := range req.Len() {
-		name := http.CanonicalHeaderKey(string(req.Name(i)))
-		if name != "Host" {
-			r.Header[name] = append(r.Header[name], string(req.Value(i)))
-		}
+	if r.Trailer != nil {
+		v.body.trailer = r.Trailer
 	}
-	return r.WithContext(&v.context)
+	return r
 }
 
 // leave ends all ways from the view to the connection.
@@ -119,9 +104,10 @@ func (v *view) leave() {
 // viewBody is the request's body. A transport may still be reading it when the
 // handler has gone.
 type viewBody struct {
-	v    *view
-	mu   sync.Mutex
-	over bool
+	v       *view
+	trailer http.Header // filled at the end; nil: none was announced
+	mu      sync.Mutex
+	over    bool
 }
 
 // Read is that of io.Reader.
@@ -138,6 +124,9 @@ func (b *viewBody) Read(p []byte) (int, error) {
 	n, err := x.readBody(p)
 	if err == io.EOF {
 		b.v.context.silent()
+		if b.trailer != nil && x.incoming.hasTrailer {
+			x.incoming.trailers.AddTo(b.trailer)
+		}
 	}
 	return n, err
 }
@@ -145,22 +134,24 @@ func (b *viewBody) Read(p []byte) (int, error) {
 // leave ends reading by others, and waits for it.
 func (b *viewBody) leave() {
 	x := b.v.x.Load()
+	if x == nil {
+		return
+	}
 	if !b.mu.TryLock() {
-		if x != nil {
-			x.conn.Interrupt()
-		}
+		x.conn.Interrupt()
 		b.mu.Lock()
-		if x != nil {
-			x.conn.Resume()
-			x.incoming.failed = http.ErrBodyReadAfterClose
-		}
+		x.conn.Resume()
 	}
 	b.over = true
 	b.mu.Unlock()
 }
 
-// Close is that of io.Closer; the engine reads what is left.
-func (b *viewBody) Close() error { return nil }
+// Close ends reading, that of another goroutine too; the loop reads what is
+// left.
+func (b *viewBody) Close() error {
+	b.leave()
+	return nil
+}
 
 // viewContext is the request's context. The client is watched only if somebody
 // asks for the end of the context, and when its body has been read.

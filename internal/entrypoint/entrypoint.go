@@ -31,17 +31,18 @@ type Options struct {
 	Handler http.Handler // sees only requests the gate let through
 	Logger  *slog.Logger // nil: nothing is logged
 
-	// Outer, if set, is wrapped around the gate: it also sees the requests the
-	// gate refuses, with the headers as the client sent them. Heads of HTTP/1.1
-	// that cannot be read do not reach it. The access log stands here.
+	// Outer, if set, is wrapped around the gate of HTTP/2: it also sees the
+	// requests the gate refuses, with the headers and path as the client sent
+	// them. The access log stands here, and in Observe for HTTP/1.1.
 	Outer func(http.Handler) http.Handler
 
 	// Plain, if set, is offered each HTTP/1.1 request before Handler is: it
 	// serves the request without the view of http.Handler, or returns false,
 	// having done nothing.
 	Plain func(x *wire.Exchange) (served bool)
-	// Observe, if set, is told of each HTTP/1.1 request that is over, instead
-	// of Outer being wrapped around it. It must keep nothing of the entry.
+	// Observe, if set, is told of each HTTP/1.1 request that is over, also of
+	// those that were refused, as they came in. It must keep nothing of the
+	// entry. Where it is nil Outer stands around Handler instead.
 	Observe func(*middleware.Entry)
 
 	// ForwardedTrusted lists the peers whose X-Forwarded-* are believed;
@@ -137,7 +138,7 @@ type Server struct {
 	socket   *net.TCPListener
 	conns    *connections
 	gate     *gate
-	compat   http.Handler // the gate, and what Options put around it
+	compat   http.Handler // Options.Handler for a request whose head was read by http1
 	h2       *stdHTTP2    // nil: plain
 	http2    func(*tls.Conn)
 	rules    http1.Rules
@@ -167,12 +168,12 @@ func Listen(opts Options) (*Server, error) {
 	}
 	s.gate = newGate(opts, s.draining)
 	var outer http.Handler = s.gate
+	s.compat = http.HandlerFunc(s.gate.guarded)
 	if opts.Outer != nil {
 		outer = opts.Outer(s.gate)
-	}
-	s.compat = outer
-	if opts.Observe != nil {
-		s.compat = s.gate
+		if opts.Observe == nil {
+			s.compat = opts.Outer(s.compat)
+		}
 	}
 	if opts.TLS != nil {
 		s.h2 = newStdHTTP2(opts, s.gate.trust, outer, socket.Addr())

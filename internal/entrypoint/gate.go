@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// gate is the one place where a request from outside is made safe: refused if
-// hostile, its path brought to one form, headers that only a proxy may set
+// gate is the one place where a request from outside that package http1 has not
+// read (HTTP/2) is made safe: refused if hostile, its path brought to one form, headers that only a proxy may set
 // deleted and set anew. Everything behind it may believe what it reads.
 type gate struct {
 	name     string
@@ -38,7 +38,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if from == nil {
 		from = g.trust.peer(r.RemoteAddr)
 	}
-	if g.draining.Load() || r.ProtoMajor > 1 && from.worn() {
+	if g.draining.Load() || from.worn() {
 		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
 	}
 	if why := inspect(r); why.status != 0 {
@@ -57,7 +57,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setPath(r, path)
 	upgrade := cleanHops(r)
 	from.forward(r, g.tls, upgrade)
-	if r.ProtoMajor == 1 || g.opts.BodyReadTimeout <= 0 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || isGRPC(r) {
+	if g.opts.BodyReadTimeout <= 0 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody || isGRPC(r) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
@@ -65,6 +65,12 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = body
 	g.next.ServeHTTP(w, r)
 	body.leave()
+}
+
+// guarded serves a request that is safe already.
+func (g *gate) guarded(w http.ResponseWriter, r *http.Request) {
+	defer g.recovered(w, r)
+	g.next.ServeHTTP(w, r)
 }
 
 // refusal is why a request goes no further.
@@ -213,9 +219,6 @@ func isAlnum(c byte) bool {
 // setPath gives the request its one path; the query stays.
 func setPath(r *http.Request, escaped string) {
 	if escaped == r.URL.EscapedPath() {
-		if rest, ok := strings.CutPrefix(r.RequestURI, escaped); !ok || rest != "" && rest[0] != '?' {
-			r.RequestURI = r.URL.RequestURI() // it was normal already but for the target
-		}
 		return
 	}
 	decoded, err := url.PathUnescape(escaped)

@@ -2,7 +2,7 @@ package entrypoint
 
 import (
 	"bytes"
-	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gatehouse/internal/middleware"
 )
 
 // TestForwardedHeaders sends heads as bytes and compares what the handler
@@ -242,20 +244,15 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	}
 }
 
-// TestOuterSeesWhatCameIn: the access log's place is before the gate.
-func TestOuterSeesWhatCameIn(t *testing.T) {
+// TestObserveSeesWhatCameIn: the log is told of requests as they came in, also
+// of those that go no further.
+func TestObserveSeesWhatCameIn(t *testing.T) {
 	var seen []string
-	s := start(t, Options{Handler: echo(), Outer: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			uri := r.RequestURI
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), seenKey{}, 1)))
-			seen = append(seen, uri, r.URL.Path)
-		})
+	s := start(t, Options{Handler: echo(), Observe: func(e *middleware.Entry) {
+		seen = append(seen, strings.Clone(e.Method+" "+e.URI+" "+e.Agent), fmt.Sprint(e.Status, " ", e.Size))
 	}})
-	exchange(t, s, "GET /a/../b HTTP/1.1\r\nHost: a.com\r\n\r\nGET /%2f HTTP/1.1\r\nHost: a.com\r\n\r\n")
-	if diff := cmp.Diff([]string{"/a/../b", "/b"}, seen); diff != "" {
+	exchange(t, s, "GET /a/../b HTTP/1.1\r\nHost: a.com\r\nUser-Agent: x\r\n\r\nGET /%2f HTTP/1.1\r\nHost: a.com\r\n\r\n")
+	if diff := cmp.Diff([]string{"GET /a/../b x", "200 150", "GET /%2f ", "400 0"}, seen); diff != "" {
 		t.Errorf("seen (-want +got):\n%s", diff)
 	}
 }
-
-type seenKey struct{}

@@ -224,6 +224,9 @@ func (x *turn) grow() {
 func (x *turn) refuse(why http1.Reason) {
 	s := x.conn.server
 	s.opts.Logger.Debug("request refused", "entryPoint", s.name, "client", x.conn.remote, "status", why.Status(), "reason", why.Error())
+	if s.opts.Observe != nil {
+		x.observeLine(why.Status())
+	}
 	out := wire.Buffer(wire.SmallSize)
 	x.conn.Write(why.AppendRefusal(out[:0], s.clock.date(), false)) //nolint:errcheck // the client may be gone
 	wire.Free(out)

@@ -1,6 +1,7 @@
 package entrypoint
 
 import (
+	"bytes"
 	"time"
 	"unsafe"
 
@@ -70,6 +71,21 @@ func (x *turn) observe() {
 		x.entry.Proto = "HTTP/1.0"
 	}
 	x.entry.Start = time.Now()
+}
+
+// observeLine tells of a request of which nothing but the first line is worth
+// showing.
+func (x *turn) observeLine(status int) {
+	line := x.in[:min(x.end, maxTarget)]
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = bytes.TrimRight(line[:i], "\r")
+	}
+	method, rest, _ := bytes.Cut(line, []byte(" "))
+	target, proto, _ := bytes.Cut(rest, []byte(" "))
+	x.conn.server.opts.Observe(&middleware.Entry{
+		Record: middleware.Record{Start: time.Now()}, EntryPoint: x.conn.server.name, Remote: x.conn.remote,
+		Method: text(method), URI: text(target), Proto: text(proto), TLS: x.conn.TLS() != nil, Status: status,
+	})
 }
 
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

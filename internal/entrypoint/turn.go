@@ -1,6 +1,7 @@
 package entrypoint
 
 import (
+	"net/http"
 	"sync"
 
 	"gatehouse/internal/http1"
@@ -22,6 +23,7 @@ type turn struct {
 
 	incoming incoming
 	answer   answer
+	shape    http.Request // its maps are used again
 	plain    wire.Exchange
 	entry    middleware.Entry // what is told to Options.Observe
 	view     *view            // of the request under way; nil: it has none
