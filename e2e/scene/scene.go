@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,12 +58,23 @@ type Scene struct {
 	o     Options
 	ports Ports
 	toml  string
-	net   int32
+	net   int
+	claim net.Listener // holds net
 }
 
-// nets numbers the scenes of a process: each has loopback addresses of its
-// own, 127.0.N.11 and up, so that several can run side by side.
-var nets atomic.Int32
+// claimNet finds a loopback network that no other scene has, of this process
+// or another: the replicas get 127.0.N.11 and up. It is ours while the claim,
+// a socket at 127.0.N.1, is open, so a killed test leaves none behind.
+func claimNet() (int, net.Listener, error) {
+	var err error
+	for n := 1; n < 255; n++ {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.%d.1:40009", n)); err == nil {
+			return n, l, nil
+		}
+	}
+	return 0, nil, fmt.Errorf("claim a loopback network for the scene: none of 254 is free, the last said: %w", err)
+}
 
 // Ports are those of the entry points, the same on every replica's address.
 type Ports struct{ HTTP, HTTPS, API int }
@@ -109,7 +119,9 @@ func (s *Scene) startServers(ctx context.Context) (err error) {
 		err = errors.Join(err, os.MkdirAll(d, 0o700))
 		return d
 	}
-	s.net = nets.Add(1)
+	if s.net, s.claim, err = claimNet(); err != nil {
+		return err
+	}
 	if s.ports, err = s.choosePorts(); err != nil {
 		return err
 	}
@@ -372,6 +384,9 @@ func (s *Scene) named(name string) *Replica {
 
 // Close ends everything, replicas first.
 func (s *Scene) Close() {
+	if s.claim != nil {
+		defer s.claim.Close()
+	}
 	for _, r := range s.Alive() {
 		_ = r.Signal(syscall.SIGTERM)
 	}
