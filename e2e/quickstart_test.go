@@ -76,6 +76,24 @@ func TestQuickstart(t *testing.T) {
 	if err := expect(client, "https://changed.localhost:8443/", "Host: changed.localhost"); err != nil {
 		t.Errorf("a broken file stopped what was served: %v", err)
 	}
+	seesDashboard(t)
+}
+
+// seesDashboard opens the dashboard in a real browser: the scripts run under
+// the page's own content security policy and show what is served and broken.
+func seesDashboard(t *testing.T) {
+	page, err := rig.Browse(t.Context(), t.TempDir(), "http://127.0.0.1:8080/dashboard/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Errors != "" {
+		t.Errorf("the browser's console holds errors:\n%s", page.Errors)
+	}
+	for _, want := range []string{"whoami@file", "changed.localhost", "whoami.yaml:1", "valid", "127.0.0.1:8443"} {
+		if !strings.Contains(page.DOM, want) {
+			t.Errorf("the dashboard does not show %q:\n%s", want, page.DOM)
+		}
+	}
 }
 
 func write(t *testing.T, path, text string) {
