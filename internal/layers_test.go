@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"entrypoint/h2": {},
 	"provider":      {"config"},
 	// parts of entrypoint that know nothing of it
+	"entrypoint/h3":         {},
 	"entrypoint/proxyproto": {},
 	"cert":                  {"store"},
 	"acme":                  {"acme/dns", "cert", "store"},

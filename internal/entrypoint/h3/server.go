@@ -1,0 +1,166 @@
+// Package h3 serves HTTP/3 (RFC 9114) on a UDP socket beside an entry point's
+// TCP socket, through the same handler. It owns the socket, the limits of QUIC
+// connections and what quic-go's server leaves to do; it knows neither the
+// gate nor where certificates come from.
+package h3
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+// Options of a server. Durations of 0 are no limit.
+type Options struct {
+	Name    string       // of the entry point, for messages
+	Address string       // host:port, the TCP socket's
+	TLS     *tls.Config  // the entry point's; offers h3 here, and TLS 1.3 alone
+	Handler http.Handler // any goroutine; requests of one connection run side by side
+	Logger  *slog.Logger
+
+	// ConnContext may add to the context of a connection's requests; nil: adds
+	// nothing.
+	ConnContext func(ctx context.Context, client net.Addr) context.Context
+
+	HeadTimeout  time.Duration // handshake; and the end of a request that can have no body
+	IdleTimeout  time.Duration // no request under way
+	ReadTimeout  time.Duration // a whole request
+	WriteTimeout time.Duration // from the request's head to the answer's end
+	StallTimeout time.Duration // one write making no progress, if WriteTimeout is 0
+
+	MaxHeaderBytes int // names and values of a request's head
+	MaxConnections int // above it new connections are refused
+}
+
+const (
+	maxStreams    = 100
+	maxRunning    = 2 * maxStreams // handlers, those of reset streams included
+	maxUniStreams = 8              // three are needed
+	streamWindow  = 64 << 10
+	connWindow    = 1 << 20
+	lineOverhead  = 128 * 32 // what RFC 9114, 4.2.2, adds for 128 header lines
+	// keepAlive keeps connections with a request under way that is silent for
+	// long; the idle ones end by our own clock.
+	keepAlive = 25 * time.Second
+	// verifyAbove is how many connections may begin in a second before clients
+	// have to show that their address is theirs, which costs a round trip.
+	verifyAbove = 250
+	// linger is how long a connection without requests lives on when the server
+	// stops: its last answer may be under way.
+	linger = time.Second
+	// announceFor is how long clients remember the Alt-Svc, in seconds.
+	announceFor = 86400
+)
+
+// Server is one bound UDP socket.
+type Server struct {
+	opts      Options
+	socket    *net.UDPConn
+	transport *quic.Transport
+	http      *http3.Server
+	listener  *quic.EarlyListener
+	conns     conns
+	newcomers rate
+	closed    atomic.Bool
+}
+
+// Listen binds the UDP address. Clients can connect at once, and wait for
+// Serve.
+func Listen(opts Options) (*Server, error) {
+	addr, err := net.ResolveUDPAddr("udp", opts.Address)
+	if err != nil {
+		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
+	}
+	socket, err := net.ListenUDP("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
+	}
+	s := &Server{opts: opts, socket: socket}
+	s.conns.limit = int64(opts.MaxConnections)
+	s.transport = &quic.Transport{
+		Conn: socket, ConnContext: s.conns.admit,
+		VerifySourceAddress: func(net.Addr) bool { return s.newcomers.count(time.Now()) > verifyAbove },
+	}
+	s.http = &http3.Server{
+		Handler: http.HandlerFunc(s.serve), Logger: opts.Logger,
+		MaxHeaderBytes: opts.MaxHeaderBytes + lineOverhead,
+		ConnContext:    s.connContext,
+	}
+	s.listener, err = s.transport.ListenEarly(http3.ConfigureTLSConfig(opts.TLS), &quic.Config{
+		Allow0RTT:            false,                // RFC 8470: what can be replayed is not taken
+		HandshakeIdleTimeout: opts.HeadTimeout / 2, // the whole may take twice that
+		MaxIdleTimeout:       max(opts.IdleTimeout, 2*keepAlive),
+		KeepAlivePeriod:      keepAlive,
+		MaxIncomingStreams:   maxStreams, MaxIncomingUniStreams: maxUniStreams,
+		InitialStreamReceiveWindow: streamWindow, MaxStreamReceiveWindow: streamWindow,
+		InitialConnectionReceiveWindow: connWindow, MaxConnectionReceiveWindow: connWindow,
+	})
+	if err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("serve HTTP/3 at entry point %s: %w", opts.Name, err)
+	}
+	return s, nil
+}
+
+// Addr is the bound UDP address.
+func (s *Server) Addr() net.Addr { return s.socket.LocalAddr() }
+
+// AltSvc is the header value that announces this server to clients who came
+// by TCP (RFC 7838). port is the one clients reach it by; 0: the bound one.
+func (s *Server) AltSvc(port int) string {
+	if port == 0 {
+		port = s.socket.LocalAddr().(*net.UDPAddr).Port
+	}
+	return fmt.Sprintf(`h3=":%d"; ma=%d`, port, announceFor)
+}
+
+// Serve answers until Shutdown, and returns nil then.
+func (s *Server) Serve() error {
+	err := s.http.ServeListener(s.listener)
+	if s.closed.Load() || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve HTTP/3 at entry point %s (%s): %w", s.opts.Name, s.Addr(), err)
+}
+
+// connContext is called once a connection has begun.
+func (s *Server) connContext(ctx context.Context, qc *quic.Conn) context.Context {
+	c := s.conns.begin(qc, s.opts.IdleTimeout)
+	ctx = context.WithValue(ctx, connKey{}, c)
+	if s.opts.ConnContext != nil {
+		ctx = s.opts.ConnContext(ctx, qc.RemoteAddr())
+	}
+	return ctx
+}
+
+// Shutdown tells clients to send nothing more (GOAWAY), waits for the requests
+// under way and closes. When ctx ends first, what is left is cut off and ctx's
+// error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.closed.Store(true)
+	defer func() {
+		s.listener.Close()
+		s.transport.Close()
+		s.socket.Close()
+	}()
+	idle, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.conns.closeIdle(idle)
+	// No new connection is taken from here on.
+	if err := s.listener.Close(); err != nil {
+		return fmt.Errorf("stop HTTP/3 at entry point %s: %w", s.opts.Name, err)
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
+		return fmt.Errorf("drain HTTP/3 at entry point %s (%s): %w", s.opts.Name, s.Addr(), err)
+	}
+	return nil
+}
