@@ -20,6 +20,10 @@ type EntryPoint struct {
 	// believed everybody's).
 	ForwardedHeaders *TrustedIPs    `key:"forwardedHeaders" help:"whose X-Forwarded headers are believed; default: nobody's"`
 	TLS              *EntryPointTLS `key:"tls" help:"speak TLS here"`
+	// HTTP3 nil: on where TLS is, unless the PROXY protocol is, whose balancers
+	// seldom pass UDP on.
+	HTTP3     *bool `key:"http3" help:"HTTP/3 on the UDP port beside; default: where TLS is and the PROXY protocol is not"`
+	HTTP3Port *int  `key:"http3Port" help:"UDP port that clients reach HTTP/3 by; default: the bound one"`
 }
 
 // Redirect sends requests elsewhere: to another entry point, or by regular

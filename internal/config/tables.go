@@ -39,7 +39,6 @@ var notInForce = []struct{ key, why string }{
 	{"accessLog.filters", later},
 	{"accessLog.fields", later},
 	{"entryPoints.*.network", "without effect: the address says it"},
-	{"entryPoints.*.proxyProtocol", later},
 	{"entryPoints.*.auth.digest", closed},
 	{"entryPoints.*.auth.forward", closed},
 	{"entryPoints.*.tls.clientCA.files", later},

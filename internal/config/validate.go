@@ -132,6 +132,12 @@ func (s *Static) validateEntryPoint(name string, taken map[string]string) []Prob
 	if ep.ProxyProtocol != nil {
 		out = append(out, s.validateRanges(key+".proxyProtocol.trustedIPs", ep.ProxyProtocol.TrustedIPs)...)
 	}
+	if ep.HTTP3 != nil && *ep.HTTP3 && ep.TLS == nil {
+		out = append(out, s.bad(key+".http3", "there is no HTTP/3 without TLS", "tls beside it"))
+	}
+	if p := ep.HTTP3Port; p != nil && (*p < 1 || *p > 65535) {
+		out = append(out, s.badf(key+".http3Port", "1 to 65535", "not a port: %d", *p))
+	}
 	if ep.ForwardedHeaders != nil {
 		out = append(out, s.validateRanges(key+".forwardedHeaders.trustedIPs", ep.ForwardedHeaders.TrustedIPs)...)
 	}
