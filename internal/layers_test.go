@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"route":         {},
 	"middleware":    {"config"},
 	"upstream":      {"config", "http1", "middleware", "wire"},
-	"entrypoint":    {"config", "http1", "middleware", "wire"},
+	"entrypoint":    {"config", "entrypoint/*", "http1", "middleware", "wire"},
 	"entrypoint/h2": {},
 	"provider":      {"config"},
 	// parts of entrypoint that know nothing of it

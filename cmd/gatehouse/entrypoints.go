@@ -248,21 +248,31 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 	o := entrypoint.Options{Name: name, Address: e.Address, Handler: g.handlerFor(name), Logger: g.log}
 	o.Plain = g.plainFor(name)
 	g.watched(name, &o)
+	var err error
 	if f := e.ForwardedHeaders; f != nil {
-		o.ForwardedInsecure = f.Insecure
-		for _, item := range f.TrustedIPs {
-			prefix, err := parsePrefix(item)
-			if err != nil {
-				return o, fmt.Errorf("entryPoints.%s.forwardedHeaders.trustedIPs: %w", name, err)
-			}
-			o.ForwardedTrusted = append(o.ForwardedTrusted, prefix)
+		if o.ForwardedTrusted, err = parsePrefixes(f.TrustedIPs); err != nil {
+			return o, fmt.Errorf("entryPoints.%s.forwardedHeaders.trustedIPs: %w", name, err)
 		}
+		o.ForwardedInsecure = f.Insecure
+	}
+	if p := e.ProxyProtocol; p != nil {
+		if o.ProxyTrusted, err = parsePrefixes(p.TrustedIPs); err != nil {
+			return o, fmt.Errorf("entryPoints.%s.proxyProtocol.trustedIPs: %w", name, err)
+		}
+		o.ProxyInsecure = p.Insecure
 	}
 	if t := g.static.RespondingTimeouts; t != nil {
 		o.ReadTimeout, o.WriteTimeout, o.IdleTimeout = t.ReadTimeout.Std(), t.WriteTimeout.Std(), t.IdleTimeout.Std()
 	}
 	if e.TLS == nil {
 		return o, nil
+	}
+	o.HTTP3 = e.ProxyProtocol == nil
+	if e.HTTP3 != nil {
+		o.HTTP3 = *e.HTTP3
+	}
+	if e.HTTP3Port != nil {
+		o.HTTP3Port = *e.HTTP3Port
 	}
 	config, problems := entrypoint.TLSConfig(entrypoint.TLSOptions{
 		Object: "entry point " + name, MinVersion: e.TLS.MinVersion, CipherSuites: e.TLS.CipherSuites,
@@ -278,6 +288,18 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 	}
 	o.TLS = config
 	return o, errors.Join(wrong...)
+}
+
+func parsePrefixes(items []string) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	for _, item := range items {
+		p, err := parsePrefix(item)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 func parsePrefix(item string) (netip.Prefix, error) {

@@ -52,6 +52,8 @@ var errUsage = errors.New("usage")
 func usageError(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }
 
 func main() {
+	// quic-go would write about it past our log; docs/configuration.md says it.
+	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") //nolint:errcheck // the name is well formed
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // who asks twice is not made to wait for what is under way
 	status := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse/internal/entrypoint/h3"
+	"gatehouse/internal/entrypoint/proxyproto"
 	"gatehouse/internal/http1"
 	"gatehouse/internal/middleware"
 	"gatehouse/internal/wire"
@@ -63,6 +65,14 @@ type Options struct {
 	WriteTimeout      time.Duration // from the request's head to the answer's end; default none
 	BodyReadTimeout   time.Duration // between two reads of a body, if ReadTimeout is none; default 30 s
 	WriteStallTimeout time.Duration // one write making no progress, if WriteTimeout is none; default 60 s
+
+	// ProxyTrusted lists the peers that may tell, by the PROXY protocol, whose
+	// connection they pass on; ProxyInsecure believes everybody.
+	ProxyTrusted  []netip.Prefix
+	ProxyInsecure bool
+
+	HTTP3     bool // where TLS is: HTTP/3 on the UDP port of the same number
+	HTTP3Port int  // the port clients reach it by; 0: that one
 
 	MaxHeaderBytes int // request head; default 32 KiB
 	MaxConnections int // above it new connections are closed; default 80 % of the descriptor limit
@@ -133,21 +143,24 @@ func (o Options) withDefaults() Options {
 
 // Server is one bound entry point.
 type Server struct {
-	name     string
-	opts     Options
-	socket   *net.TCPListener
-	conns    *connections
-	gate     *gate
-	compat   http.Handler // Options.Handler for a request whose head was read by http1
-	h2       *stdHTTP2    // nil: plain
-	http2    func(*tls.Conn)
-	rules    http1.Rules
-	clock    clock
-	draining *atomic.Bool
-	serving  atomic.Bool
-	closed   atomic.Bool
-	closing  chan struct{} // closed when Shutdown lets no more in
-	refusing chan struct{} // closed when Serve has ended
+	name       string
+	opts       Options
+	socket     deadlined
+	conns      *connections
+	gate       *gate
+	compat     http.Handler // Options.Handler for a request whose head was read by http1
+	h2         *stdHTTP2    // nil: plain
+	http2      func(*tls.Conn)
+	udp        *h3.Server // nil: no HTTP/3
+	altSvc     []string   // value of Alt-Svc; nil: none
+	altSvcText []byte     // the same
+	rules      http1.Rules
+	clock      clock
+	draining   *atomic.Bool
+	serving    atomic.Bool
+	closed     atomic.Bool
+	closing    chan struct{} // closed when Shutdown lets no more in
+	refusing   chan struct{} // closed when Serve has ended
 }
 
 // Listen binds the address. Nothing is accepted before Serve, but clients can
@@ -162,7 +175,7 @@ func Listen(opts Options) (*Server, error) {
 		return nil, bindError(opts.Name, opts.Address, err)
 	}
 	s := &Server{
-		name: opts.Name, opts: opts, socket: socket.(*net.TCPListener), conns: newConnections(opts.MaxConnections),
+		name: opts.Name, opts: opts, socket: withProxyProtocol(opts, socket.(*net.TCPListener)), conns: newConnections(opts.MaxConnections),
 		draining: new(atomic.Bool), closing: make(chan struct{}), refusing: make(chan struct{}),
 		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}
@@ -175,6 +188,8 @@ func Listen(opts Options) (*Server, error) {
 			s.compat = opts.Outer(s.compat)
 		}
 	}
+	s.bindHTTP3(outer)
+	outer, s.compat = s.announce(outer), s.announce(s.compat)
 	if opts.TLS != nil {
 		s.h2 = newStdHTTP2(opts, s.gate.trust, outer, socket.Addr())
 		s.http2 = s.h2.take
@@ -184,3 +199,20 @@ func Listen(opts Options) (*Server, error) {
 
 // Addr is the bound address, with the real port where 0 was asked for.
 func (s *Server) Addr() net.Addr { return s.socket.Addr() }
+
+// deadlined is a listener whose Accept can be told when to give up.
+type deadlined interface {
+	net.Listener
+	SetDeadline(time.Time) error
+}
+
+// withProxyProtocol lets listed peers tell whose connections they pass on.
+func withProxyProtocol(opts Options, socket *net.TCPListener) deadlined {
+	if !opts.ProxyInsecure && len(opts.ProxyTrusted) == 0 {
+		return socket
+	}
+	return proxyproto.Listen(socket, proxyproto.Options{
+		Trusted: opts.ProxyTrusted, Insecure: opts.ProxyInsecure,
+		Timeout: opts.ReadHeaderTimeout, Logger: opts.Logger.With("entryPoint", opts.Name),
+	})
+}

@@ -53,7 +53,9 @@ func (c *conn) tlsState() *tls.ConnectionState {
 
 // keepAlive has the kernel ask for a silent client, where no deadline does.
 func (c *conn) keepAlive() {
-	if t, ok := c.NetConn().(*net.TCPConn); ok {
+	if t, ok := c.NetConn().(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok {
 		t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) //nolint:errcheck // the connection will do without
 	}
 }

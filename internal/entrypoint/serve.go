@@ -18,6 +18,7 @@ import (
 func (s *Server) Serve() error {
 	s.serving.Store(true)
 	defer close(s.refusing)
+	s.serveHTTP3()
 	if s.h2 != nil {
 		go s.h2.serve()
 	}
@@ -125,6 +126,7 @@ func looksLikeHTTP(header [5]byte) bool {
 // balancers to stay away before calling it.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	drained := s.drainHTTP3(ctx)
 	s.conns.waitEmpty(ctx, drainLinger)
 	if s.closed.CompareAndSwap(false, true) {
 		close(s.closing)
@@ -148,5 +150,5 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
 	}
 	s.conns.each(func(c *conn) { c.Sock.Close() }, connHijacked, connHTTP2)
-	return err
+	return errors.Join(err, drained())
 }

@@ -37,6 +37,7 @@ const (
 	ContentEncoding
 	ContentRange
 	Date
+	AltSvc
 	lastControl
 
 	firstPlain = lastControl
@@ -57,11 +58,12 @@ var names = [...]string{
 	XForwardedServer: "X-Forwarded-Server", XRealIP: "X-Real-Ip", Authorization: "Authorization",
 	Cookie: "Cookie", SetCookie: "Set-Cookie", ContentType: "Content-Type",
 	ContentEncoding: "Content-Encoding", ContentRange: "Content-Range", Date: "Date",
+	AltSvc: "Alt-Svc",
 	// from here on names without a constant
 	firstPlain: "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Accept-Ranges",
 	"Access-Control-Allow-Credentials", "Access-Control-Allow-Headers", "Access-Control-Allow-Methods",
 	"Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
-	"Access-Control-Request-Headers", "Access-Control-Request-Method", "Age", "Allow", "Alt-Svc",
+	"Access-Control-Request-Headers", "Access-Control-Request-Method", "Age", "Allow",
 	"Baggage", "Cache-Control", "Content-Disposition", "Content-Language", "Content-Location",
 	"Content-Security-Policy", "Cross-Origin-Opener-Policy", "Dnt", "Etag", "Expires", "From",
 	"Grpc-Status", "Grpc-Message", "Grpc-Timeout", "If-Match", "If-Modified-Since", "If-None-Match",

@@ -4,9 +4,10 @@ import "strconv"
 
 // Reply is what the client's connection makes of an answer.
 type Reply struct {
-	Minor int    // the client's version: 1 or 0
-	Close bool   // the connection ends after this answer
-	Date  []byte // value of Date for answers without one; nothing for none
+	Minor  int    // the client's version: 1 or 0
+	Close  bool   // the connection ends after this answer
+	Date   []byte // value of Date for answers without one; nothing for none
+	AltSvc []byte // value of Alt-Svc for answers without one; nothing for none
 }
 
 // FramingFor tells how the body must be sent to a client of this version.
@@ -34,6 +35,9 @@ func AppendResponse(dst []byte, r *Response, o Reply) []byte {
 	dst = r.appendLines(dst, flagHop|flagAnew)
 	if len(o.Date) > 0 && !r.Has(Date) {
 		dst = append(append(append(dst, "Date: "...), o.Date...), "\r\n"...)
+	}
+	if len(o.AltSvc) > 0 && !r.Has(AltSvc) {
+		dst = append(append(append(dst, "Alt-Svc: "...), o.AltSvc...), "\r\n"...)
 	}
 	if r.status == 101 {
 		return append(dst, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)

@@ -213,7 +213,7 @@ func (r *relay) answer() {
 	if framing == http1.UntilClose {
 		x.Last = true
 	}
-	out := http1.AppendResponse(r.out[:0], &r.res, http1.Reply{Minor: x.Req.Minor(), Close: x.Last, Date: x.Date})
+	out := http1.AppendResponse(r.out[:0], &r.res, http1.Reply{Minor: x.Req.Minor(), Close: x.Last, Date: x.Date, AltSvc: x.AltSvc})
 	r.out = http1.AppendEnd(out)
 	if err := r.content(framing == http1.Chunked); err != nil {
 		x.Broken, r.odd = true, true

@@ -20,6 +20,7 @@ type Exchange struct {
 	Body    io.Reader // content of the request's body; nil: none. Its errors are the client's fault
 	KeepOdd bool
 	Date    []byte // now, as the value of Date
+	AltSvc  []byte // value of Alt-Svc; nothing: not to be told
 	Last    bool   // the connection ends after this answer; may be set by others
 
 	// Trailers of the request, once Body has ended; nil: none.
