@@ -65,10 +65,11 @@ type Sock struct {
 
 	hurry bool // reads do not wait: for crypto/tls, which cannot be asked
 
-	readArmed atomic.Int64 // where the poller's timer stands; 0: nowhere
-	foreign   atomic.Bool  // somebody else sets deadlines
-	closed    atomic.Bool
-	onClose   func()
+	readArmed    atomic.Int64 // where the poller's timer stands; 0: nowhere
+	foreign      atomic.Bool  // somebody else sets the read deadline
+	foreignWrite atomic.Bool  // somebody else sets the write deadline
+	closed       atomic.Bool
+	onClose      func()
 }
 
 // how a read goes about its work.
@@ -311,7 +312,7 @@ func (s *Sock) Write(p []byte) (int, error) {
 			s.out = nil
 			return s.sent, s.werr
 		}
-		if s.waited || s.foreign.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if s.waited || s.foreignWrite.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 			s.out = nil
 			return s.sent, err
 		}
@@ -341,7 +342,7 @@ func (s *Sock) tryWrite(fd uintptr) bool {
 
 // armWrite sets the deadline of a write that has to wait.
 func (s *Sock) armWrite() {
-	if s.foreign.Load() || s.stall == 0 && s.writeBy == 0 {
+	if s.foreignWrite.Load() || s.stall == 0 && s.writeBy == 0 {
 		return
 	}
 	by := s.writeBy
@@ -394,6 +395,7 @@ func (s *Sock) Resume() {
 // SetDeadline, SetReadDeadline and SetWriteDeadline are those of net.Conn.
 func (s *Sock) SetDeadline(t time.Time) error {
 	s.foreign.Store(!t.IsZero())
+	s.foreignWrite.Store(!t.IsZero())
 	s.readArmed.Store(0)
 	return s.conn.SetDeadline(t)
 }
@@ -407,7 +409,7 @@ func (s *Sock) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline is that of net.Conn.
 func (s *Sock) SetWriteDeadline(t time.Time) error {
-	s.foreign.Store(!t.IsZero())
+	s.foreignWrite.Store(!t.IsZero())
 	return s.conn.SetWriteDeadline(t)
 }
 
