@@ -20,6 +20,7 @@ type EntryPoint struct {
 	// believed everybody's).
 	ForwardedHeaders *TrustedIPs    `key:"forwardedHeaders" help:"whose X-Forwarded headers are believed; default: nobody's"`
 	TLS              *EntryPointTLS `key:"tls" help:"speak TLS here"`
+	H2C              bool           `key:"h2c" help:"HTTP/2 without TLS as well, for clients that know it beforehand"`
 	// HTTP3 nil: on where TLS is, unless the PROXY protocol is, whose balancers
 	// seldom pass UDP on.
 	HTTP3     *bool `key:"http3" help:"HTTP/3 on the UDP port beside; default: where TLS is and the PROXY protocol is not"`

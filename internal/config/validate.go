@@ -132,6 +132,9 @@ func (s *Static) validateEntryPoint(name string, taken map[string]string) []Prob
 	if ep.ProxyProtocol != nil {
 		out = append(out, s.validateRanges(key+".proxyProtocol.trustedIPs", ep.ProxyProtocol.TrustedIPs)...)
 	}
+	if ep.H2C && ep.TLS != nil {
+		out = append(out, s.bad(key+".h2c", "with TLS HTTP/2 is served anyway", "one of h2c and tls"))
+	}
 	if ep.HTTP3 != nil && *ep.HTTP3 && ep.TLS == nil {
 		out = append(out, s.bad(key+".http3", "there is no HTTP/3 without TLS", "tls beside it"))
 	}
