@@ -265,6 +265,7 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 		o.ReadTimeout, o.WriteTimeout, o.IdleTimeout = t.ReadTimeout.Std(), t.WriteTimeout.Std(), t.IdleTimeout.Std()
 	}
 	if e.TLS == nil {
+		o.H2C = e.H2C
 		return o, nil
 	}
 	o.HTTP3 = e.ProxyProtocol == nil

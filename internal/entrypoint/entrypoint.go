@@ -3,8 +3,9 @@
 // one gate every request passes before anything else reads it (gate.go). It
 // knows neither routes nor where certificates come from.
 //
-// HTTP/1.1 is served by a loop of its own over packages http1 and wire; HTTP/2
-// by net/http's server, which is handed the connection after its handshake.
+// HTTP/1.1 is served by a loop of its own over packages http1 and wire, HTTP/2
+// by package h2, which is handed the connection after its handshake, HTTP/3 by
+// package h3 on a socket of its own.
 package entrypoint
 
 import (
@@ -17,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse/internal/entrypoint/h2"
 	"gatehouse/internal/entrypoint/h3"
 	"gatehouse/internal/entrypoint/proxyproto"
 	"gatehouse/internal/http1"
@@ -71,6 +73,7 @@ type Options struct {
 	ProxyTrusted  []netip.Prefix
 	ProxyInsecure bool
 
+	H2C       bool // where TLS is not: HTTP/2 as well, for clients that know it beforehand
 	HTTP3     bool // where TLS is: HTTP/3 on the UDP port of the same number
 	HTTP3Port int  // the port clients reach it by; 0: that one
 
@@ -149,11 +152,10 @@ type Server struct {
 	conns      *connections
 	gate       *gate
 	compat     http.Handler // Options.Handler for a request whose head was read by http1
-	h2         *stdHTTP2    // nil: plain
-	http2      func(*tls.Conn)
-	udp        *h3.Server // nil: no HTTP/3
-	altSvc     []string   // value of Alt-Svc; nil: none
-	altSvcText []byte     // the same
+	h2         *h2.Server   // nil: no HTTP/2
+	udp        *h3.Server   // nil: no HTTP/3
+	altSvc     []string     // value of Alt-Svc; nil: none
+	altSvcText []byte       // the same
 	rules      http1.Rules
 	clock      clock
 	draining   *atomic.Bool
@@ -190,9 +192,8 @@ func Listen(opts Options) (*Server, error) {
 	}
 	s.bindHTTP3(outer)
 	outer, s.compat = s.announce(outer), s.announce(s.compat)
-	if opts.TLS != nil {
-		s.h2 = newStdHTTP2(opts, s.gate.trust, outer, socket.Addr())
-		s.http2 = s.h2.take
+	if opts.TLS != nil || opts.H2C {
+		s.h2 = newHTTP2(opts, outer)
 	}
 	return s, nil
 }

@@ -124,7 +124,7 @@ func cleanHops(r *http.Request) (upgrade bool) {
 			}
 		}
 	}
-	upgrade = asked && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.Method == http.MethodGet &&
+	upgrade = asked && r.ProtoAtLeast(1, 1) && r.ProtoMajor <= 2 && r.Method == http.MethodGet &&
 		len(h["Upgrade"]) == 1 && strings.EqualFold(h["Upgrade"][0], "websocket")
 	for _, name := range [...]string{"Connection", "Upgrade", "Te", "Keep-Alive", "Proxy-Connection",
 		"Proxy-Authenticate", "Proxy-Authorization", "Transfer-Encoding", "Trailer", "Http2-Settings"} {

@@ -1,94 +1,86 @@
 package entrypoint
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"net/http"
-	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"gatehouse/internal/entrypoint/h2"
+	"gatehouse/internal/wire"
 )
 
-// stdHTTP2 serves HTTP/2 by net/http's server. It is given connections that
-// have shaken hands, as if it had accepted them.
-type stdHTTP2 struct {
-	server *http.Server
-	queue  *connQueue
+// forEver stands for no limit where 0 would mean a default.
+const forEver = 100 * 365 * 24 * time.Hour
+
+func newHTTP2(opts Options, handler http.Handler) *h2.Server {
+	limit := func(d time.Duration) time.Duration {
+		if d <= 0 {
+			return forEver
+		}
+		return d
+	}
+	if opts.ReadTimeout > 0 || opts.WriteTimeout > 0 {
+		handler = timed(opts, handler)
+	}
+	return h2.New(h2.Options{
+		Handler: handler, Logger: opts.Logger.With("entryPoint", opts.Name),
+		MaxHeaderBytes: opts.MaxHeaderBytes, ReadHeaderTimeout: limit(opts.ReadHeaderTimeout),
+		IdleTimeout: limit(opts.IdleTimeout), WriteStallTimeout: limit(opts.WriteStallTimeout),
+	})
 }
 
-func newStdHTTP2(opts Options, trust trust, handler http.Handler, addr net.Addr) *stdHTTP2 {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	return &stdHTTP2{
-		queue: &connQueue{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})},
-		server: &http.Server{
-			Handler:      handler,
-			ReadTimeout:  opts.ReadTimeout,
-			WriteTimeout: opts.WriteTimeout,
-			IdleTimeout:  opts.IdleTimeout,
-			// net/http lets 4 KiB more through than it is told.
-			MaxHeaderBytes: max(opts.MaxHeaderBytes-4096, 1),
-			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-				return context.WithValue(ctx, peerKey{}, trust.peer(c.RemoteAddr().String()))
-			},
-			// What net/http has to say concerns single clients.
-			ErrorLog:  slog.NewLogLogger(opts.Logger.With("entryPoint", opts.Name).Handler(), slog.LevelDebug),
-			Protocols: protocols,
-			HTTP2: &http.HTTP2Config{
-				MaxConcurrentStreams:          100,
-				MaxReceiveBufferPerConnection: 1 << 20,
-				MaxReceiveBufferPerStream:     64 << 10,
-				WriteByteTimeout:              opts.WriteStallTimeout,
-			},
-		},
+// timed bounds each request as a whole.
+func timed(opts Options, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control, now := http.NewResponseController(w), time.Now()
+		if opts.ReadTimeout > 0 {
+			control.SetReadDeadline(now.Add(opts.ReadTimeout)) //nolint:errcheck // h2 knows deadlines
+		}
+		if opts.WriteTimeout > 0 {
+			control.SetWriteDeadline(now.Add(opts.WriteTimeout)) //nolint:errcheck // as above
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveHTTP2 is the life of an HTTP/2 connection; read has been read already.
+func (c *conn) serveHTTP2(read []byte) {
+	c.ReadBy(0)
+	c.server.conns.part(c, connHTTP2)
+	var nc net.Conn = &c.Sock
+	if c.TLS() != nil {
+		nc = c.TLS()
+	}
+	c.server.h2.ServeConn(context.WithValue(context.Background(), peerKey{}, c.peer), nc, read)
+}
+
+// alpn gives what a handshake has agreed on.
+func alpn(c *tls.Conn) string { return c.ConnectionState().NegotiatedProtocol }
+
+// maybeHTTP2 looks at a plain connection's first bytes: one that begins with
+// the preface of HTTP/2 is served by it to its end. It gives the bytes of any
+// other.
+func (c *conn) maybeHTTP2(b []byte) []byte {
+	for {
+		n := min(len(b), len(http2.ClientPreface))
+		switch {
+		case string(b[:n]) != http2.ClientPreface[:n]:
+			return b
+		case n == len(http2.ClientPreface):
+			read := bytes.Clone(b)
+			wire.Free(b)
+			c.serveHTTP2(read)
+			return nil
+		}
+		m, err := c.Read(b[len(b):cap(b)])
+		if b = b[:len(b)+m]; err != nil {
+			wire.Free(b)
+			return nil
+		}
 	}
 }
-
-func (h *stdHTTP2) serve() {
-	h.server.Serve(h.queue) //nolint:errcheck // it ends with the queue
-}
-
-func (h *stdHTTP2) shutdown(ctx context.Context) error {
-	h.queue.Close()
-	err := h.server.Shutdown(ctx)
-	if err != nil {
-		h.server.Close()
-	}
-	return err
-}
-
-// take hands a connection over.
-func (h *stdHTTP2) take(c *tls.Conn) {
-	select {
-	case h.queue.conns <- c:
-	case <-h.queue.closed:
-		c.Close()
-	}
-}
-
-// connQueue is a net.Listener of connections accepted elsewhere.
-type connQueue struct {
-	addr   net.Addr
-	conns  chan net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept gives the next connection.
-func (q *connQueue) Accept() (net.Conn, error) {
-	select {
-	case c := <-q.conns:
-		return c, nil
-	case <-q.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept.
-func (q *connQueue) Close() error {
-	q.once.Do(func() { close(q.closed) })
-	return nil
-}
-
-// Addr is the entry point's.
-func (q *connQueue) Addr() net.Addr { return q.addr }

@@ -73,12 +73,17 @@ func (c *conn) serve() {
 	defer c.finish()
 	o := &c.server.opts
 	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
-	for {
+	for fresh := true; ; fresh = false {
 		c.state.Store(connIdle)
 		b, err := c.ReadIdle()
 		c.state.Store(connActive)
 		if err != nil {
 			if b = c.lastLook(err); b == nil {
+				return
+			}
+		}
+		if fresh && c.server.h2 != nil && c.TLS() == nil {
+			if b = c.maybeHTTP2(b); b == nil {
 				return
 			}
 		}

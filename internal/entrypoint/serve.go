@@ -19,9 +19,6 @@ func (s *Server) Serve() error {
 	s.serving.Store(true)
 	defer close(s.refusing)
 	s.serveHTTP3()
-	if s.h2 != nil {
-		go s.h2.serve()
-	}
 	var wait time.Duration
 	for {
 		c, err := s.socket.Accept()
@@ -88,13 +85,11 @@ func (c *conn) handshake() {
 		return
 	}
 	c.WriteBy(0, o.WriteStallTimeout)
-	switch protocol := c.TLS().ConnectionState().NegotiatedProtocol; protocol {
+	switch alpn(c.TLS()) {
 	case "", "http/1.1":
 		go c.serve()
 	case "h2":
-		c.ReadBy(0)
-		c.server.conns.part(c, connHTTP2)
-		c.server.http2(c.TLS())
+		go c.serveHTTP2(nil)
 	default: // the handshake was all that was wanted (acme-tls/1)
 		c.Close()
 	}
@@ -140,7 +135,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.conns.each(func(c *conn) { c.Interrupt() }, connIdle)
 	var err error
 	if s.h2 != nil {
-		err = s.h2.shutdown(ctx)
+		err = s.h2.Shutdown(ctx)
 	}
 	if !s.conns.waitEmpty(ctx, 0) && err == nil {
 		err = ctx.Err()
