@@ -199,6 +199,20 @@ func (t *Trailers) AddTo(h http.Header) {
 	}
 }
 
+// AppendLastChunkOf is AppendLastChunk for trailers in a net/http header.
+func AppendLastChunkOf(dst []byte, h http.Header) []byte {
+	dst = append(dst, "0\r\n"...)
+	for name, values := range h {
+		if !forwardedTrailer(lookup(name)) {
+			continue
+		}
+		for _, value := range values {
+			dst = AppendField(dst, name, value)
+		}
+	}
+	return append(dst, "\r\n"...)
+}
+
 // AppendHeader appends the fields that handlers have set, in no order, but for
 // those that frame the message or belong to a connection, which the caller
 // writes, and those net/http means as trailers. What handlers set wrongly is
@@ -252,6 +266,11 @@ func AppendHTTPRequest(dst []byte, out *http.Request, host string) ([]byte, Reas
 	switch n := out.ContentLength; {
 	case n < 0:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		for name := range out.Trailer {
+			if forwardedTrailer(lookup(name)) {
+				dst = AppendField(dst, "Trailer", name)
+			}
+		}
 	case n > 0 || out.Header["Content-Length"] != nil:
 		dst = append(strconv.AppendInt(append(dst, "Content-Length: "...), n, 10), "\r\n"...)
 	}
