@@ -83,7 +83,8 @@ type (
 //	    passHostHeader, maxConn, responseForwarding.flushInterval, serversTransport}
 //	http.services.<s>.weighted.{services, sticky.cookie}
 //	http.middlewares.<m>.<kind>, its parameters left undecoded
-//	http.serversTransports.<t>.{serverName, insecureSkipVerify, rootCAs}
+//	http.serversTransports.<t>.{serverName, insecureSkipVerify, rootCAs,
+//	    certificates, disableHTTP2}
 //	tls.certificates[].{certFile, keyFile, entryPoints}
 //
 // A bad object is left out with a Problem, the rest is kept. provider becomes

@@ -143,6 +143,9 @@ type ServersTransport struct {
 	ServerName         string   `key:"serverName"`
 	InsecureSkipVerify bool     `key:"insecureSkipVerify"`
 	RootCAs            []string `key:"rootCAs"` // path or PEM
+	// Certificates are shown to servers that ask for one: the first that fits.
+	Certificates []KeyPair `key:"certificates"`
+	DisableHTTP2 bool      `key:"disableHTTP2"` // over TLS, not even where the server speaks it
 }
 
 // Certificate is a certificate somebody else keeps: paths or PEM text.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,9 +79,11 @@ func (o *origin) secure(config *tls.Config) {
 	if c.ServerName == "" {
 		c.ServerName, _, _ = net.SplitHostPort(o.address)
 	}
-	c.NextProtos = []string{"h2", "http/1.1"}
 	o.client = c
 	o.protocol.Store(speaksUnknown)
+	if !slices.Contains(c.NextProtos, "h2") {
+		o.protocol.Store(speaksHTTP1)
+	}
 }
 
 // take gives an idle connection, nil where there is none.

@@ -2,11 +2,17 @@ package upstream_test
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -127,16 +133,41 @@ func TestTrailersOverH2C(t *testing.T) {
 	}
 }
 
+// clientPair makes a client's certificate, as PEM.
+func clientPair(t *testing.T) config.KeyPair {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "us"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.KeyPair{
+		CertFile: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		KeyFile:  config.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+	}
+}
+
 func TestTLSToServers(t *testing.T) {
 	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Proto, " ", r.TLS.ServerName)
+		if len(r.TLS.PeerCertificates) > 0 {
+			fmt.Fprint(w, " from ", r.TLS.PeerCertificates[0].Subject.CommonName)
+		}
 	}))
 	o.EnableHTTP2 = true
-	o.TLS = &tls.Config{}
+	o.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
 	o.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are the point
 	o.StartTLS()
 	t.Cleanup(o.Close)
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.Certificate().Raw}))
+	pair := []config.KeyPair{clientPair(t)}
 	r, logged := newRegistry(t, upstream.Options{})
 	for name, tc := range map[string]struct {
 		with config.ServersTransport
@@ -147,11 +178,15 @@ func TestTLSToServers(t *testing.T) {
 		"name":     {config.ServersTransport{RootCAs: []string{ca}, ServerName: "example.com"}, "HTTP/2.0 example.com"},
 		"wrong":    {config.ServersTransport{RootCAs: []string{ca}, ServerName: "other.org"}, "502 Bad Gateway\n"},
 		"insecure": {config.ServersTransport{InsecureSkipVerify: true}, "HTTP/2.0 "},
+		"1.1":      {config.ServersTransport{RootCAs: []string{ca}, DisableHTTP2: true}, "HTTP/1.1 "},
+		"client":   {config.ServersTransport{RootCAs: []string{ca}, Certificates: pair}, "HTTP/2.0  from us"},
+		"client, 1.1": {config.ServersTransport{RootCAs: []string{ca}, Certificates: pair, DisableHTTP2: true},
+			"HTTP/1.1  from us"},
 	} {
 		lb := balanced(srv("a", o.URL))
 		lb.ServersTransport = tc.with
 		if _, body := get(t, front(t, build(t, r, one(lb), 0), "s@file", nil).URL); body != tc.want {
-			t.Errorf("%s: %s", name, body)
+			t.Errorf("%s: %q", name, body)
 		}
 	}
 	if !strings.Contains(logged.String(), "certificate") {

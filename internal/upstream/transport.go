@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,10 +78,18 @@ func (r *Registry) transport(s config.ServersTransport) (*transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := fmt.Sprintf("%q %t %x", s.ServerName, s.InsecureSkipVerify, sha256.Sum256(roots))
+	pairs, own, err := readPairs(s.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	key := fmt.Sprintf("%q %t %t %x %x", s.ServerName, s.InsecureSkipVerify, s.DisableHTTP2, sha256.Sum256(roots), own)
 	t := r.transports[key]
 	if t == nil {
-		client := &tls.Config{ServerName: s.ServerName, InsecureSkipVerify: s.InsecureSkipVerify, MinVersion: tls.VersionTLS12}
+		client := &tls.Config{ServerName: s.ServerName, InsecureSkipVerify: s.InsecureSkipVerify, Certificates: pairs,
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		if s.DisableHTTP2 {
+			client.NextProtos = []string{"http/1.1"}
+		}
 		if len(roots) > 0 {
 			client.RootCAs = x509.NewCertPool()
 			client.RootCAs.AppendCertsFromPEM(roots)
@@ -112,6 +121,31 @@ func readRoots(from []string) ([]byte, error) {
 		all = append(append(all, bytes.TrimSpace(pem)...), '\n')
 	}
 	return all, nil
+}
+
+// readPairs gives the client certificates of paths or PEM texts, and a hash that
+// tells one list from another.
+func readPairs(from []config.KeyPair) (pairs []tls.Certificate, hash []byte, err error) {
+	all := sha256.New()
+	for i, k := range from {
+		var texts [2][]byte
+		for j, text := range []string{k.CertFile, k.KeyFile.Reveal()} {
+			texts[j] = []byte(text)
+			if strings.Contains(text, "-----BEGIN") {
+				continue
+			}
+			if texts[j], err = os.ReadFile(text); err != nil {
+				return nil, nil, fmt.Errorf("read client certificate %d: %w", i, err)
+			}
+		}
+		pair, err := tls.X509KeyPair(texts[0], texts[1])
+		if err != nil {
+			return nil, nil, fmt.Errorf("read client certificate %d: %w", i, err)
+		}
+		pairs = append(pairs, pair)
+		fmt.Fprintf(all, "%d %s %d %s", len(texts[0]), texts[0], len(texts[1]), texts[1])
+	}
+	return pairs, all.Sum(nil), nil
 }
 
 // dialError marks that no connection came about: nothing was sent.
@@ -147,6 +181,6 @@ func newTransport(o Options, client *tls.Config, h2c bool) *http.Transport {
 	}
 	t.Protocols.SetUnencryptedHTTP2(h2c)
 	t.Protocols.SetHTTP1(!h2c)
-	t.Protocols.SetHTTP2(!h2c)
+	t.Protocols.SetHTTP2(!h2c && slices.Contains(client.NextProtos, "h2"))
 	return t
 }

@@ -258,7 +258,10 @@ func TestNamesNoFile(t *testing.T) {
 			"tls/0/certificate/certfile=/etc/ssl/a.crt", "tls/0/certificate/keyfile=/etc/ssl/a.key",
 			"tls/1/certificate/certfile=-----BEGIN CERTIFICATE-----", "tls/1/certificate/keyfile=-----BEGIN PRIVATE KEY-----",
 			"http/services/s/loadbalancer/servers/0/url=http://10.0.0.1",
-			"http/services/s/loadbalancer/serverstransport/rootcas=/etc/ca.pem")
+			"http/services/s/loadbalancer/serverstransport/rootcas=/etc/ca.pem",
+			"http/services/c/loadbalancer/servers/0/url=http://10.0.0.1",
+			"http/services/c/loadbalancer/serverstransport/certificates/0/certfile=/etc/ssl/a.crt",
+			"http/services/c/loadbalancer/serverstransport/certificates/0/keyfile=/etc/ssl/a.key")
 		h := start(t, Options{Store: s, Prefix: "/traefik", Read: noAlias})
 		synctest.Wait()
 		h.want(t, 1, "usersFile in a store may not name a file", "web")
@@ -271,6 +274,9 @@ func TestNamesNoFile(t *testing.T) {
 		}
 		if _, ok := h.routing.Services["s"]; ok {
 			t.Error("the service with a root CA of this machine is there")
+		}
+		if _, ok := h.routing.Services["c"]; ok {
+			t.Error("the service with a client certificate of this machine is there")
 		}
 	})
 }

@@ -154,9 +154,17 @@ func refuseFiles(r *config.Routing) []config.Problem {
 	})
 	for _, service := range sortedKeys(r.Services) {
 		s := r.Services[service]
-		if s.LoadBalancer != nil && slices.ContainsFunc(s.LoadBalancer.ServersTransport.RootCAs, func(ca string) bool { return !isPEM(ca) }) {
+		if s.LoadBalancer == nil {
+			continue
+		}
+		t := s.LoadBalancer.ServersTransport
+		switch {
+		case slices.ContainsFunc(t.RootCAs, func(ca string) bool { return !isPEM(ca) }):
 			delete(r.Services, service)
 			refuse(s.Origin, "service "+service, "a root CA", "PEM text")
+		case slices.ContainsFunc(t.Certificates, func(k config.KeyPair) bool { return !isPEM(k.CertFile) || !isPEM(k.KeyFile.Reveal()) }):
+			delete(r.Services, service)
+			refuse(s.Origin, "service "+service, "a client certificate", "PEM text")
 		}
 	}
 	for _, middleware := range sortedKeys(r.Middlewares) {
