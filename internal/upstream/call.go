@@ -129,20 +129,23 @@ func (c *call) exchange(body *upload) error {
 			body.start(l)
 		}
 	}
-	l.ReadBy(wire.Now() + int64(c.wait(patience)))
+	now := wire.Now()
+	by := now + int64(c.answer)
+	l.ReadBy(now + int64(c.wait(patience)))
 	if body == nil {
 		b, sent, err := l.Ask(c.out)
 		switch {
 		case err == nil:
 			c.buf, c.rest = b[:cap(b)], b
-		case sent == len(c.out) && errors.Is(err, os.ErrDeadlineExceeded): // goes on below
+		case sent == len(c.out) && errors.Is(err, os.ErrDeadlineExceeded):
+			c.silent()
 		case sent == 0:
 			return sendError{err}
 		default:
 			return c.unanswered(err)
 		}
 	}
-	return c.head()
+	return c.head(by)
 }
 
 // wait is d, or less where the server has less time.
@@ -161,11 +164,10 @@ func (c *call) unanswered(err error) error {
 	return err
 }
 
-// head reads up to the head of the final answer.
-func (c *call) head() error {
+// head reads up to the head of the final answer, by then.
+func (c *call) head(by int64) error {
 	c.res.Reset()
 	interim := 0
-	by := wire.Now() + int64(c.answer)
 	if c.buf == nil {
 		c.buf = wire.Buffer(wire.MediumSize)
 		c.rest = c.buf[:0]
@@ -281,33 +283,12 @@ func (c *call) gone(err error) error {
 }
 
 // next gives the next piece of the answer's content, which holds until the next
-// call; io.EOF where it has ended. A piece is what one read gave: nothing is
-// held back.
+// call; io.EOF where it has ended.
 func (c *call) next() ([]byte, error) {
 	for {
-		if len(c.rest) > 0 && !c.body.InTrailers() {
-			skip, payload, why := c.body.Next(c.rest)
-			if why != 0 {
-				c.odd = true
-				return nil, badAnswer{why}
-			}
-			piece := c.rest[skip : skip+payload]
-			c.rest = c.rest[skip+payload:]
-			if payload > 0 {
-				return piece, nil
-			}
-			if skip > 0 {
-				continue
-			}
-		}
-		switch {
-		case c.body.Done():
-			return nil, io.EOF
-		case c.body.InTrailers():
-			if err := c.trailers(); err != nil {
-				return nil, err
-			}
-			continue
+		piece, err := c.received()
+		if piece != nil || err != nil {
+			return piece, err
 		}
 		if err := c.refill(); err != nil {
 			return nil, err
@@ -315,9 +296,39 @@ func (c *call) next() ([]byte, error) {
 	}
 }
 
-// ready tells whether next would give something, or the end, without waiting.
-func (c *call) ready() bool {
-	return len(c.rest) > 0 || c.body.Done()
+// received is next without waiting: nothing where refill must be called first.
+// A piece is what one read gave: nothing is held back.
+func (c *call) received() ([]byte, error) {
+	for {
+		switch {
+		case c.body.Done():
+			return nil, io.EOF
+		case len(c.rest) == 0:
+			return nil, nil
+		case c.body.InTrailers():
+			n, why := c.trail.Parse(c.rest)
+			if why != 0 {
+				c.odd = true
+				return nil, badAnswer{why}
+			}
+			if n == 0 {
+				return nil, nil
+			}
+			c.rest = c.rest[n:]
+			c.body.EndTrailers()
+			continue
+		}
+		skip, payload, why := c.body.Next(c.rest)
+		if why != 0 {
+			c.odd = true
+			return nil, badAnswer{why}
+		}
+		piece := c.rest[skip : skip+payload]
+		c.rest = c.rest[skip+payload:]
+		if payload > 0 {
+			return piece, nil
+		}
+	}
 }
 
 // refill reads further bytes of the body.
@@ -325,8 +336,9 @@ func (c *call) refill() error {
 	if c.extra == nil {
 		c.extra = wire.Buffer(wire.LargeSize)
 	}
-	n, err := c.read(c.extra)
-	c.rest = c.extra[:n]
+	kept := copy(c.extra, c.rest) // of trailers; else nothing is left
+	n, err := c.read(c.extra[kept:])
+	c.rest = c.extra[:kept+n]
 	if n > 0 {
 		return nil
 	}
@@ -354,36 +366,6 @@ func (c *call) read(p []byte) (int, error) {
 			return n, err
 		}
 		c.silent()
-	}
-}
-
-// trailers reads the trailer section.
-func (c *call) trailers() error {
-	if c.extra == nil {
-		c.extra = wire.Buffer(wire.LargeSize)
-	}
-	c.rest = c.extra[:copy(c.extra, c.rest)]
-	c.trail.Reset()
-	for {
-		n, why := c.trail.Parse(c.rest)
-		switch {
-		case why != 0:
-			c.odd = true
-			return badAnswer{why}
-		case n > 0:
-			c.rest = c.rest[n:]
-			c.body.EndTrailers()
-			return nil
-		}
-		m, err := c.read(c.extra[len(c.rest):])
-		c.rest = c.extra[:len(c.rest)+m]
-		if m == 0 {
-			c.odd = true
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
 	}
 }
 

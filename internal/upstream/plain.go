@@ -93,8 +93,8 @@ func (r *relay) serve(keepHost bool) bool {
 	}
 	start := wire.Now()
 	failed := errNoServer
-	for {
-		i := p.balancer.next(r.tried)
+	for tries := 0; ; {
+		i := p.next(&r.tried)
 		if i < 0 {
 			break
 		}
@@ -102,23 +102,25 @@ func (r *relay) serve(keepHost bool) bool {
 		if r.onward.Host = ""; !keepHost {
 			r.onward.Host = s.url.Host
 		}
-		x.Server, x.Retries = s.text, len(r.tried)
+		x.Server, x.Retries = s.text, tries
 		s.state.inFlight.Add(1)
 		err := r.askServer(s)
 		x.Upstream = time.Duration(wire.Now() - start)
+		client := isClient(err)
+		p.settle(s, err, client == nil && !r.left.Load() && err != errHTTP2)
 		if err == nil {
-			r.answer()
+			r.answer(s)
 		}
 		s.state.inFlight.Add(-1)
 		if err == nil {
 			return true
 		}
-		if errors.Is(err, errHTTP2) {
-			return false // TLS: the body has not been touched
+		if err == errHTTP2 && r.short == nil {
+			return false // the body has not been touched
 		}
-		r.tried = append(r.tried, i)
-		failed = &askError{server: s, tries: len(r.tried), client: isClient(err), err: err}
-		if len(r.tried) > p.retry || r.left.Load() || !isDial(err) && !(isConnection(err) && r.repeatable()) {
+		tries++
+		failed = &askError{server: s, tries: tries, client: client, err: err}
+		if tries > p.retry || r.left.Load() || !isDial(err) && !(isConnection(err) && r.repeatable()) {
 			break
 		}
 	}
@@ -139,8 +141,10 @@ func (r *relay) takeBody() error {
 		return err
 	}
 	r.long = &upload{
-		from: x.Body, chunked: n < 0, trailers: x.Trailers, expect: x.Req.Expects100(),
-		interrupt: x.Conn.Interrupt, resume: x.Conn.Resume,
+		from: x.Body, expect: x.Req.Expects100(), interrupt: x.Conn.Interrupt, resume: x.Conn.Resume,
+	}
+	if n < 0 {
+		r.long.last = func(dst []byte) []byte { return http1.AppendLastChunk(dst, x.Trailers()) }
 	}
 	return nil
 }
@@ -199,7 +203,7 @@ func (r *relay) watch(cut func()) (stop func()) {
 }
 
 // answer passes the answer on.
-func (r *relay) answer() {
+func (r *relay) answer(s *server) {
 	x := r.x
 	x.Status = r.res.Status()
 	if x.Status == http.StatusSwitchingProtocols {
@@ -218,7 +222,7 @@ func (r *relay) answer() {
 	if err := r.content(framing == http1.Chunked); err != nil {
 		x.Broken, r.odd = true, true
 		if !r.left.Load() && !errors.Is(err, errClient) {
-			r.pool.logger.Warn("answer cut short", "service", r.pool.name, "server", x.Server, "error", err)
+			r.pool.cutShort(s, err)
 		}
 	}
 	r.end()
@@ -231,12 +235,13 @@ var errClient = errors.New("write to client")
 // back while the server is silent.
 func (r *relay) content(chunked bool) error {
 	for {
-		if !r.ready() {
-			if err := r.flush(); err != nil {
+		piece, err := r.received()
+		if piece == nil && err == nil {
+			if err = r.flush(); err != nil {
 				return err
 			}
+			piece, err = r.next()
 		}
-		piece, err := r.next()
 		if err == io.EOF {
 			break
 		}

@@ -119,6 +119,10 @@ func (p *pool) handler(passHostHeader *bool) http.Handler {
 			Refuse(w, http.StatusTooManyRequests, TooMany)
 			return
 		}
+		if p.speaksHTTP1() {
+			p.forward(w, r, keep)
+			return
+		}
 		engine.ServeHTTP(w, r)
 	})
 }
@@ -130,29 +134,27 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	start := time.Now()
 	var room [4]int
 	tried := room[:0]
-	var failed error
-	for {
-		i, isNew := p.choose(req, tried)
+	failed := errNoServer
+	for tries := 0; ; {
+		i, isNew := p.choose(req, &tried)
 		if i < 0 {
-			if failed == nil {
-				failed = errNoServer
-			}
 			return nil, failed
 		}
 		s := p.servers[i]
-		rec.Server, rec.Retries = s.text, len(tried)
+		rec.Server, rec.Retries = s.text, tries
 		body := trackBody(req)
 		res, err := s.roundTrip(req)
 		rec.Upstream = time.Since(start)
+		p.settle(s, err, req.Context().Err() == nil && body.failure() == nil)
 		if err == nil {
 			if isNew {
 				p.sticky.pin(res.Header, i)
 			}
 			return res, nil
 		}
-		tried = append(tried, i)
-		failed = &askError{server: s, tries: len(tried), client: body.failure(), err: err}
-		if len(tried) > p.retry {
+		tries++
+		failed = &askError{server: s, tries: tries, client: body.failure(), err: err}
+		if tries > p.retry {
 			return nil, failed
 		}
 		if req = again(req, body, err); req == nil {
@@ -161,17 +163,35 @@ func (p *pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// choose picks a server that was not tried; isNew asks for a cookie.
-func (p *pool) choose(req *http.Request, tried []int) (i int, isNew bool) {
+// choose picks a server that was not tried and adds it to tried; -1: there is
+// none. isNew asks for a cookie. What came of it is for settle.
+func (p *pool) choose(req *http.Request, tried *[]int) (i int, isNew bool) {
 	if p.sticky == nil {
-		return p.balancer.next(tried), false
+		return p.next(tried), false
 	}
 	i, ok := p.sticky.pinned(req)
-	if ok && p.servers[i].weight > 0 && p.servers[i].state.up() && !slices.Contains(tried, i) {
-		return i, false
+	if ok && p.servers[i].weight > 0 && !slices.Contains(*tried, i) {
+		if st := p.servers[i].state; st.up() && st.circuit.admit() {
+			*tried = append(*tried, i)
+			return i, false
+		}
 	}
-	i = p.balancer.next(tried)
+	i = p.next(tried)
 	return i, i >= 0
+}
+
+// next is choose without regard to cookies.
+func (p *pool) next(tried *[]int) int {
+	for {
+		i := p.balancer.next(*tried)
+		if i < 0 {
+			return i
+		}
+		*tried = append(*tried, i)
+		if p.servers[i].state.circuit.admit() {
+			return i
+		}
+	}
 }
 
 // roundTrip asks this server. The request counts as in flight until the

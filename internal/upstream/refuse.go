@@ -105,3 +105,9 @@ func (p *pool) complain(ask *askError, status int) {
 	p.logger.Warn("server failed", "service", p.name, "server", ask.server.text, "status", status,
 		"tries", ask.tries, "unlogged", st.silent.Swap(0), "error", ask.err)
 }
+
+// cutShort: the server ended an answer before its end.
+func (p *pool) cutShort(s *server, err error) {
+	p.logger.Warn("answer cut short", "service", p.name, "server", s.text, "error", err)
+	p.settle(s, err, true)
+}

@@ -87,7 +87,8 @@ type serverState struct {
 	service  *serviceState
 	refs     int // under Registry.mu
 	inFlight atomic.Int64
-	down     atomic.Bool
+	down     atomic.Bool // its health check says
+	circuit  circuit
 	checked  atomic.Pointer[check] // the last health check; nil: none yet
 	complain atomic.Int64          // unix nanoseconds of the last warning
 	silent   atomic.Int64          // failures not logged since
@@ -100,7 +101,7 @@ type check struct {
 }
 
 // up reports whether the server may be given requests.
-func (s *serverState) up() bool { return !s.down.Load() }
+func (s *serverState) up() bool { return !s.down.Load() && s.circuit.passes() }
 
 // setDown changes the health; the count of changes follows the change, so
 // that a balancer that sees the count also sees the health.

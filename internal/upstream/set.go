@@ -222,7 +222,9 @@ func (b *builder) server(p *pool, d config.Service, declared config.Server, name
 	if s.scheme == "h2c" {
 		s.scheme = "http"
 	}
-	s.origin = p.transport.origin(u.Scheme, s.url.Host)
+	if s.origin = p.transport.origin(u.Scheme, s.url.Host); s.origin != nil {
+		s.via = &http1RoundTripper{origin: s.origin, fallback: s.via}
+	}
 	s.state = p.state.server(s.identity())
 	return s
 }

@@ -13,10 +13,9 @@ import (
 // has a goroutine of its own, so that a server may answer before it has read
 // everything, or read and answer by turns.
 type upload struct {
-	from     io.Reader
-	chunked  bool
-	trailers func() *http1.Trailers // nil: none
-	expect   bool                   // not to be started before the server asks for it
+	from   io.Reader
+	last   func(dst []byte) []byte // appends the last chunk; nil: the body is not chunked
+	expect bool                    // not to be started before the server asks for it
 	// interrupt makes from fail at once, resume ends that; both nil where from
 	// needs no help to end.
 	interrupt, resume func()
@@ -41,14 +40,14 @@ func (u *upload) run(l *link) {
 	defer close(u.done)
 	buf, out := wire.Buffer(wire.LargeSize), []byte(nil)
 	defer func() { wire.Free(buf); wire.Free(out) }()
-	if u.chunked {
+	if u.last != nil {
 		out = wire.Buffer(wire.LargeSize)
 	}
 	for {
 		n, err := u.from.Read(buf[:len(buf)-64]) // a chunk's framing fits beside it
 		if n > 0 {
 			piece := buf[:n]
-			if u.chunked {
+			if u.last != nil {
 				piece = http1.AppendChunk(out[:0], piece)
 			}
 			if _, werr := l.Write(piece); werr != nil {
@@ -64,12 +63,8 @@ func (u *upload) run(l *link) {
 			return
 		}
 	}
-	if u.chunked {
-		var t *http1.Trailers
-		if u.trailers != nil {
-			t = u.trailers()
-		}
-		if _, err := l.Write(http1.AppendLastChunk(out[:0], t)); err != nil {
+	if u.last != nil {
+		if _, err := l.Write(u.last(out[:0])); err != nil {
 			return
 		}
 	}

@@ -28,7 +28,8 @@ type ServerView struct {
 	Name     string     `json:"name,omitempty"`
 	URL      string     `json:"url"`
 	Weight   int        `json:"weight"`
-	Up       bool       `json:"up"`
+	Up       bool       `json:"up"`                // it may be given requests
+	Circuit  string     `json:"circuit,omitempty"` // "open": it failed too often; "trial": the next request tries it
 	InFlight int64      `json:"inFlight"`
 	Checked  *time.Time `json:"checked,omitempty"` // last health check
 	Error    string     `json:"error,omitempty"`   // what it found
@@ -68,7 +69,8 @@ func (s *Service) view() ServiceView {
 		}
 	}
 	for _, srv := range p.servers {
-		sv := ServerView{Name: srv.name, URL: srv.text, Weight: srv.weight, Up: srv.state.up(), InFlight: srv.state.inFlight.Load()}
+		sv := ServerView{Name: srv.name, URL: srv.text, Weight: srv.weight, Up: srv.state.up(),
+			Circuit: circuitNames[srv.state.circuit.phase.Load()], InFlight: srv.state.inFlight.Load()}
 		if c := srv.state.checked.Load(); c != nil {
 			sv.Checked = &c.at
 			if c.err != nil {
