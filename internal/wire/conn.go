@@ -56,8 +56,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // ReadIdle waits for the first bytes without holding a buffer and reads them
-// into a small one, which is the caller's; nil with an error. Under TLS it may
-// be a single byte, with more to be read at once.
+// into a small one, which is the caller's; nil with an error.
 func (c *Conn) ReadIdle() ([]byte, error) {
 	if c.secure == nil {
 		return c.Sock.ReadIdle()
@@ -68,7 +67,8 @@ func (c *Conn) ReadIdle() ([]byte, error) {
 	}
 	b := Buffer(SmallSize)
 	b[0] = c.first[0]
-	return b[:1], nil
+	n, _ = c.ReadNow(b[1:]) // the rest of the record; an error shows again
+	return b[:1+n], nil
 }
 
 // Ask writes request on an idle connection and reads the beginning of the
