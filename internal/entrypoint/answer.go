@@ -115,7 +115,8 @@ func (x *turn) setStatus(status int) {
 			delete(a.header, "Content-Length")
 		}
 	}
-	if status == http.StatusNoContent {
+	// Trailers need chunks; HTTP/2 lets an origin declare a length beside them.
+	if status == http.StatusNoContent || a.header["Trailer"] != nil && !a.noBody && x.req.Minor() == 1 {
 		delete(a.header, "Content-Length")
 		a.length = -1
 	}
