@@ -24,6 +24,8 @@ cluster: build tools ## the whole story on loopback: etcd, test CA, DNS, Route 5
 test: tools check ## everything: checks, unit, conformance, end to end (fetches what it needs into .cache/)
 	@echo "test: all packages, with the race detector"
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(PACKAGES)
+	@echo "test: other people's clients against the built binary"
+	cd e2e/suites && $(GO) test -timeout 10m ./...
 
 .PHONY: short
 short: ## unit tests only, no other servers, no race detector
