@@ -72,6 +72,7 @@ func (s solver) choose(ctx context.Context, z acmez.Authorization, kind string) 
 			if err != nil {
 				return challenge{}, fmt.Errorf("%s: %w", chosen.label(), err)
 			}
+			rec.KeyAuth = c.KeyAuthorization
 			frozen := storedRecord(rec)
 			chosen.Record = &frozen
 		}

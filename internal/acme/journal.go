@@ -58,6 +58,9 @@ type storedRecord struct {
 	Name  string        `json:"name"`
 	Value string        `json:"value"`
 	TTL   time.Duration `json:"ttl"`
+
+	Domain  string `json:"domain,omitempty"`
+	KeyAuth string `json:"keyAuth,omitempty"`
 }
 
 func (r storedRecord) record() dns.Record { return dns.Record(r) }

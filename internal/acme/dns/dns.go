@@ -19,6 +19,11 @@ type Record struct {
 	Name  string // _acme-challenge.office.example.com, CNAMEs already followed
 	Value string // unquoted
 	TTL   time.Duration
+
+	// What Name and Value come from, for providers whose service wants to
+	// work them out for itself. Both may be empty in a record of old.
+	Domain  string // office.example.com, without "*."
+	KeyAuth string // key authorization (RFC 8555, section 8.1)
 }
 
 // Provider writes to one DNS service. Both methods change single values,

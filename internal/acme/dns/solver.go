@@ -52,10 +52,12 @@ func NewSolver(opts SolverOptions) *Solver {
 // Finder gives the solver's zone finder, for reports to people.
 func (s *Solver) Finder() *Finder { return s.finder }
 
+const challengeLabel = "_acme-challenge."
+
 // ChallengeName is the name RFC 8555 wants the record of a domain at; a
 // wildcard shares it with the domain below the star.
 func ChallengeName(domain string) string {
-	return "_acme-challenge." + strings.TrimPrefix(canonical(domain), "*.")
+	return challengeLabel + strings.TrimPrefix(canonical(domain), "*.")
 }
 
 // Plan says which record proves the domain; nothing is written. value is what
@@ -63,7 +65,8 @@ func ChallengeName(domain string) string {
 // challenge name are followed, and where they led is in the record, so that it
 // can be removed from there even if they change.
 func (s *Solver) Plan(ctx context.Context, domain, value string) (Record, error) {
-	rec := Record{Name: ChallengeName(domain), Value: value, TTL: s.opts.TTL}
+	name := ChallengeName(domain)
+	rec := Record{Name: name, Value: value, TTL: s.opts.TTL, Domain: strings.TrimPrefix(name, challengeLabel)}
 	if !s.opts.IgnoreCNAME {
 		target, _, err := s.finder.Follow(ctx, rec.Name)
 		if errors.Is(err, errUnsure) {

@@ -49,7 +49,9 @@ func TestPlan(t *testing.T) {
 	loop := startFake(t, world{zones: []string{"example.org"}, records: []string{
 		"_acme-challenge.example.org. CNAME _acme-challenge.example.org."}}.resolve).addr
 	broken := startFake(t, rcode(mdns.RcodeServerFailure)).addr
-	rec := func(zone, name string) Record { return Record{Zone: zone, Name: name, Value: "v", TTL: DefaultTTL} }
+	rec := func(zone, name string) Record {
+		return Record{Zone: zone, Name: name, Value: "v", TTL: DefaultTTL, Domain: "example.org"}
+	}
 	for _, c := range []struct {
 		name, domain, server, lists string
 		ignore                      bool
