@@ -17,6 +17,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"gatehouse/internal/acme/dns"
+	"gatehouse/internal/acme/dns/setting"
 )
 
 // Provider is a dns.Provider and a dns.ZoneLister: the server that takes the
@@ -30,37 +31,24 @@ type Provider struct {
 	timeout   time.Duration
 }
 
-// settings are the environment variables by meaning: ours first, then the
-// names other tools use for the same thing.
-var settings = struct{ server, key, secret, algorithm, zone []string }{
-	server:    []string{"DNSUPDATE_SERVER", "DNSUPDATE_NAMESERVER", "RFC2136_NAMESERVER"},
-	key:       []string{"DNSUPDATE_TSIG_KEY", "RFC2136_TSIG_KEY"},
-	secret:    []string{"DNSUPDATE_TSIG_SECRET", "RFC2136_TSIG_SECRET"},
-	algorithm: []string{"DNSUPDATE_TSIG_ALGORITHM", "RFC2136_TSIG_ALGORITHM"},
-	zone:      []string{"DNSUPDATE_ZONE", "RFC2136_ZONE"},
-}
-
 var algorithms = []string{"hmac-sha1", "hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"}
 
-// New makes a provider from the environment; nothing is sent yet.
-func New(getenv func(string) string) (*Provider, error) {
-	var errs []error
-	get := func(names []string) string {
-		v, err := one(getenv, names)
-		errs = append(errs, err)
-		return v
-	}
+// New makes a provider; nothing is sent yet.
+func New(src setting.Source) (*Provider, error) {
+	s := setting.Read(src)
 	p := &Provider{
-		server: get(settings.server), key: get(settings.key), secret: get(settings.secret),
-		algorithm: strings.ToLower(strings.TrimSuffix(get(settings.algorithm), ".")),
-		zone:      strings.ToLower(strings.TrimSuffix(get(settings.zone), ".")),
+		server:    s.Need("the server that takes updates, host or host:port", "DNSUPDATE_SERVER", "DNSUPDATE_NAMESERVER", "RFC2136_NAMESERVER"),
+		key:       s.Text("DNSUPDATE_TSIG_KEY", "RFC2136_TSIG_KEY"),
+		secret:    s.Text("DNSUPDATE_TSIG_SECRET", "RFC2136_TSIG_SECRET"),
+		algorithm: strings.ToLower(strings.TrimSuffix(s.Text("DNSUPDATE_TSIG_ALGORITHM", "RFC2136_TSIG_ALGORITHM"), ".")),
+		zone:      strings.ToLower(strings.TrimSuffix(s.Text("DNSUPDATE_ZONE", "RFC2136_ZONE"), ".")),
 		timeout:   5 * time.Second,
 	}
-	if err := errors.Join(errs...); err != nil {
+	s.Tuning("DNSUPDATE_", "RFC2136_")
+	s.Ignored("DNSUPDATE_DNS_TIMEOUT", "RFC2136_DNS_TIMEOUT")
+	s.Refuse("give the key itself, name and secret", "DNSUPDATE_TSIG_FILE", "RFC2136_TSIG_FILE", "DNSUPDATE_TSIG_GSS_REALM", "RFC2136_TSIG_GSS_REALM")
+	if err := s.Err(); err != nil {
 		return nil, err
-	}
-	if p.server == "" {
-		return nil, errors.New("DNSUPDATE_SERVER is not set: the server that takes updates, host or host:port")
 	}
 	if _, _, err := net.SplitHostPort(p.server); err != nil {
 		p.server = net.JoinHostPort(strings.Trim(p.server, "[]"), "53")
@@ -81,22 +69,6 @@ func New(getenv func(string) string) (*Provider, error) {
 		p.key = mdns.CanonicalName(p.key)
 	}
 	return p, nil
-}
-
-// one gives the value of a setting with several names, which must not differ.
-func one(getenv func(string) string, names []string) (string, error) {
-	value, from := "", ""
-	for _, n := range names {
-		v := getenv(n)
-		if v == "" {
-			continue
-		}
-		if value != "" && v != value {
-			return "", fmt.Errorf("%s and %s are both set and differ: keep one", from, n)
-		}
-		value, from = v, n
-	}
-	return value, nil
 }
 
 // String names the server and the key; never the secret.

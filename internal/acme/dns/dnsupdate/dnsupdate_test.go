@@ -16,6 +16,7 @@ import (
 
 	"gatehouse/e2e/rig"
 	"gatehouse/internal/acme/dns"
+	"gatehouse/internal/acme/dns/setting"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,7 +34,7 @@ func env(pairs ...string) func(string) string {
 
 func build(t *testing.T, pairs ...string) *Provider {
 	t.Helper()
-	p, err := New(env(pairs...))
+	p, err := New(setting.Source{Getenv: env(pairs...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestKnot(t *testing.T) {
 		if err == nil {
 			err = s.Wait(ctx, []dns.Record{r})
 		}
-		want := dns.Record{Zone: "example.org", Name: "_acme-challenge.www.example.org", Value: "token", TTL: dns.DefaultTTL}
+		want := dns.Record{Zone: "example.org", Name: "_acme-challenge.www.example.org", Value: "token", TTL: dns.DefaultTTL, Domain: "www.example.org"}
 		if err != nil || r != want {
 			t.Fatalf("record %+v, error %v", r, err)
 		}
@@ -196,13 +197,13 @@ func TestSettings(t *testing.T) {
 		env  []string
 		says string
 	}{
-		{nil, "DNSUPDATE_SERVER is not set"},
+		{nil, "DNSUPDATE_SERVER (or DNSUPDATE_NAMESERVER, RFC2136_NAMESERVER) is not set"},
 		{[]string{"DNSUPDATE_SERVER", "a", "RFC2136_NAMESERVER", "b"}, "DNSUPDATE_SERVER and RFC2136_NAMESERVER are both set and differ"},
 		{[]string{"DNSUPDATE_SERVER", "a", "DNSUPDATE_TSIG_KEY", "k"}, "set both or none"},
 		{[]string{"DNSUPDATE_SERVER", "a", "DNSUPDATE_TSIG_KEY", "k", "DNSUPDATE_TSIG_SECRET", "not base64!"}, "DNSUPDATE_TSIG_SECRET is not base64"},
 		{[]string{"DNSUPDATE_SERVER", "a", "DNSUPDATE_TSIG_ALGORITHM", "hmac-md5"}, "must be one of hmac-sha1"},
 	} {
-		_, err := New(env(c.env...))
+		_, err := New(setting.Source{Getenv: env(c.env...)})
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "not base64!") {
 			t.Errorf("%v: %v, want %q", c.env, err, c.says)
 		}

@@ -11,28 +11,71 @@ import (
 	"strings"
 
 	"gatehouse/internal/acme/dns"
+	"gatehouse/internal/acme/dns/acmedns"
+	"gatehouse/internal/acme/dns/azuredns"
+	"gatehouse/internal/acme/dns/cloudflare"
+	"gatehouse/internal/acme/dns/digitalocean"
 	"gatehouse/internal/acme/dns/dnsupdate"
+	"gatehouse/internal/acme/dns/exec"
+	"gatehouse/internal/acme/dns/gcloud"
+	"gatehouse/internal/acme/dns/httpreq"
 	"gatehouse/internal/acme/dns/route53"
+	"gatehouse/internal/acme/dns/setting"
 )
 
 // Options are what providers may need besides their name.
 type Options struct {
+	Settings  map[string]string   // [acme.dnsChallenge.settings], by the names the environment has; they win
 	Getenv    func(string) string // os.Getenv
+	Environ   []string            // os.Environ(), to find misspelt names; may be nil
 	Resolvers []string            // [acme.dnsChallenge] resolvers
 	Logger    *slog.Logger        // nil: silent
 }
 
+func (o Options) source() setting.Source {
+	return setting.Source{Given: o.Settings, Getenv: o.Getenv, Environ: o.Environ, Logger: o.Logger}
+}
+
+// byName lists the providers, and the names Traefik knew them by.
 var byName = map[string]func(Options) (dns.Provider, error){
-	"route53":   newRoute53,
-	"dnsupdate": newDNSUpdate,
-	"rfc2136":   newDNSUpdate,
+	"acme-dns":     of(acmedns.New),
+	"acmedns":      of(acmedns.New),
+	"azure":        of(azuredns.New),
+	"azuredns":     of(azuredns.New),
+	"cloudflare":   of(cloudflare.New),
+	"digitalocean": of(digitalocean.New),
+	"dnsupdate":    of(dnsupdate.New),
+	"exec":         of(exec.New),
+	"gcloud":       of(gcloud.New),
+	"httpreq":      of(httpreq.New),
+	"rfc2136":      of(dnsupdate.New),
+	"route53":      newRoute53,
 }
 
+// of makes a provider that needs settings only.
+func of[P dns.Provider](make func(setting.Source) (P, error)) func(Options) (dns.Provider, error) {
+	return func(o Options) (dns.Provider, error) {
+		p, err := make(o.source())
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	}
+}
+
+// newRoute53 hands on what is given as if it stood in the environment: most
+// of it is for the SDK.
 func newRoute53(o Options) (dns.Provider, error) {
-	return route53.New(route53.Options{Getenv: o.Getenv, Reader: dns.NewReader(o.Resolvers), Logger: o.Logger})
+	s := setting.Read(o.source())
+	values := map[string]string{}
+	for _, n := range route53.Settings() {
+		values[n] = s.Text(n)
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	return route53.New(route53.Options{Getenv: func(n string) string { return values[n] }, Reader: dns.NewReader(o.Resolvers), Logger: o.Logger})
 }
-
-func newDNSUpdate(o Options) (dns.Provider, error) { return dnsupdate.New(o.Getenv) }
 
 // Names lists what Build takes, sorted.
 func Names() []string { return slices.Sorted(maps.Keys(byName)) }

@@ -3,66 +3,135 @@ package providers
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pelletier/go-toml/v2"
+
 	"gatehouse/internal/acme/dns"
 )
 
-func TestBuild(t *testing.T) {
-	vars := map[string]string{
-		"DNSUPDATE_SERVER": "127.0.0.1:5353", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "ap-southeast-2",
+// aliases are second names; the page is that of the first.
+var aliases = map[string]string{"rfc2136": "dnsupdate", "azure": "azuredns", "acmedns": "acme-dns"}
+
+// settings are the least each provider needs.
+var settings = map[string]map[string]string{
+	"acme-dns":     {"ACME_DNS_API_BASE": "https://auth.example.net", "ACME_DNS_STORAGE_PATH": "accounts.json"},
+	"azuredns":     {"AZURE_SUBSCRIPTION_ID": "s"},
+	"cloudflare":   {"CLOUDFLARE_EMAIL": "me@example.org", "CLOUDFLARE_API_KEY": "k"}, // as in Traefik 1.x
+	"digitalocean": {"DO_AUTH_TOKEN": "t"},
+	"dnsupdate":    {"DNSUPDATE_SERVER": "127.0.0.1:5353"},
+	"exec":         {"EXEC_PATH": "/bin/sh"},
+	"gcloud":       {"GCE_PROJECT": "p"},
+	"httpreq":      {"HTTPREQ_ENDPOINT": "http://127.0.0.1"},
+	"route53":      {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "ap-southeast-2"},
+}
+
+func proper(name string) string {
+	if a := aliases[name]; a != "" {
+		return a
 	}
-	getenv := func(n string) string { return vars[n] }
+	return name
+}
+
+func nothing(string) string { return "" }
+
+// TestBuild makes each provider from the environment and from settings, and
+// refuses a setting nobody knows.
+func TestBuild(t *testing.T) {
+	unlisted := []string{"acme-dns", "exec", "httpreq"} // their services do not tell zones
 	for _, name := range append(Names(), "Route53") {
-		p, err := Build(name, Options{Getenv: getenv})
+		need := settings[proper(strings.ToLower(name))]
+		p, err := Build(name, Options{Getenv: func(n string) string { return need[n] }})
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s from the environment: %v", name, err)
 			continue
 		}
-		if _, ok := p.(dns.ZoneLister); !ok {
-			t.Errorf("%s cannot list its zones", name)
+		if _, lists := p.(dns.ZoneLister); lists == slices.Contains(unlisted, proper(name)) {
+			t.Errorf("%s lists zones: %v", name, lists)
+		}
+		if _, err := Build(name, Options{Getenv: nothing, Settings: need}); err != nil {
+			t.Errorf("%s from settings: %v", name, err)
+		}
+		odd := map[string]string{"NO_SUCH_THING": "x"}
+		for k, v := range need {
+			odd[k] = v
+		}
+		if _, err := Build(name, Options{Getenv: nothing, Settings: odd}); err == nil || !strings.Contains(err.Error(), `unknown setting "NO_SUCH_THING"`) {
+			t.Errorf("%s with an unknown setting: %v", name, err)
 		}
 	}
 	for name, says := range map[string]string{
-		"rout53":    `unknown DNS provider "rout53" (known: dnsupdate, rfc2136, route53)`,
+		"rout53":    `unknown DNS provider "rout53" (known: acme-dns, acmedns, azure, azuredns, cloudflare,`,
 		"":          "unknown DNS provider",
-		"dnsupdate": "DNS provider dnsupdate: DNSUPDATE_SERVER is not set",
+		"dnsupdate": "DNS provider dnsupdate: DNSUPDATE_SERVER (or DNSUPDATE_NAMESERVER, RFC2136_NAMESERVER) is not set",
 	} {
-		p, err := Build(name, Options{Getenv: func(string) string { return "" }})
+		p, err := Build(name, Options{Getenv: nothing})
 		if p != nil || !strings.Contains(fmt.Sprint(err), says) {
 			t.Errorf("%q: %v, %v; want %q", name, p, err, says)
 		}
 	}
 }
 
-// TestEveryProviderHasItsPage keeps the docs complete.
+const pages = "../../../../docs/dns/"
+
+var example = regexp.MustCompile("(?s)```toml\n(.*?)```")
+
+// TestEveryProviderHasItsPage keeps the docs complete and their examples true.
 func TestEveryProviderHasItsPage(t *testing.T) {
-	aliases := map[string]string{"rfc2136": "dnsupdate"}
-	var pages []string
+	var known []string
 	for _, name := range Names() {
-		if a := aliases[name]; a != "" {
-			name = a
-		}
-		pages = append(pages, name+".md")
-		text, err := os.ReadFile("../../../../docs/dns/" + name + ".md")
+		name = proper(name)
+		known = append(known, name+".md")
+		raw, err := os.ReadFile(pages + name + ".md")
 		if err != nil {
 			t.Error(err)
 		}
-		for _, want := range []string{"## Settings", "## Example"} {
-			if !strings.Contains(string(text), want) {
+		text := string(raw)
+		for _, want := range []string{"## Settings", "## How it works", "## Example"} {
+			if !strings.Contains(text, want) {
 				t.Errorf("docs/dns/%s.md has no %q", name, want)
 			}
 		}
+		for n := range settings[name] {
+			if !strings.Contains(text, "`"+n+"`") {
+				t.Errorf("docs/dns/%s.md does not tell of %s", name, n)
+			}
+		}
+		found := example.FindStringSubmatch(text)
+		if found == nil {
+			t.Errorf("docs/dns/%s.md has no example in TOML", name)
+			continue
+		}
+		var file struct {
+			ACME struct {
+				DNSChallenge struct {
+					Provider string
+					Settings map[string]string
+				}
+			}
+		}
+		if err := toml.Unmarshal([]byte(found[1]), &file); err != nil {
+			t.Errorf("docs/dns/%s.md: %v", name, err)
+		}
+		given := file.ACME.DNSChallenge.Settings
+		if given == nil {
+			given = settings[name]
+		}
+		if _, err := Build(file.ACME.DNSChallenge.Provider, Options{Getenv: nothing, Settings: given}); err != nil {
+			t.Errorf("the example of docs/dns/%s.md: %v", name, err)
+		}
 	}
-	entries, err := os.ReadDir("../../../../docs/dns")
+	files, err := filepath.Glob(pages + "*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range entries {
-		if !slices.Contains(pages, e.Name()) {
-			t.Errorf("docs/dns/%s is of no provider", e.Name())
+	for _, f := range files {
+		if !slices.Contains(known, filepath.Base(f)) {
+			t.Errorf("docs/dns/%s is of no provider", filepath.Base(f))
 		}
 	}
 }

@@ -76,6 +76,17 @@ type Provider struct {
 	listDenied bool               // ListResourceRecordSets was refused
 }
 
+// Settings lists what Getenv is asked for.
+func Settings() []string {
+	return append(notInForce(), "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION",
+		"AWS_HOSTED_ZONE_ID", "AWS_ENDPOINT_URL_ROUTE_53", "AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED", "AWS_MAX_ATTEMPTS")
+}
+
+func notInForce() []string {
+	return []string{"AWS_ASSUME_ROLE_ARN", "AWS_EXTERNAL_ID", "AWS_PRIVATE_ZONE", "AWS_TTL", "AWS_POLLING_INTERVAL", "AWS_PROPAGATION_TIMEOUT",
+		"AWS_WAIT_FOR_RECORD_SETS_CHANGED", "AWS_MAX_RETRIES"}
+}
+
 // New makes a provider from the environment; nothing is asked yet.
 func New(opts Options) (*Provider, error) {
 	log := opts.Logger
@@ -87,7 +98,7 @@ func New(opts Options) (*Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"AWS_ASSUME_ROLE_ARN", "AWS_EXTERNAL_ID", "AWS_PRIVATE_ZONE", "AWS_TTL", "AWS_POLLING_INTERVAL", "AWS_PROPAGATION_TIMEOUT", "AWS_WAIT_FOR_RECORD_SETS_CHANGED"} {
+	for _, name := range notInForce() {
 		if opts.Getenv(name) != "" {
 			log.Warn("environment variable is not in force here; docs/dns/route53.md says what to use", "variable", name)
 		}
