@@ -140,7 +140,13 @@ func newACME(a *config.ACME, shared store.Store, log *slog.Logger) (*acme.Issuer
 }
 
 func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
-	provider, err := providers.Build(d.Provider, providers.Options{Getenv: os.Getenv, Resolvers: d.Resolvers, Logger: log})
+	settings := map[string]string{}
+	for name, value := range d.Settings {
+		settings[name] = value.Reveal()
+	}
+	provider, err := providers.Build(d.Provider, providers.Options{
+		Settings: settings, Getenv: os.Getenv, Environ: os.Environ(), Resolvers: d.Resolvers, Logger: log,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("acme.dnsChallenge.provider: %w", err)
 	}

@@ -34,10 +34,11 @@ type ACME struct {
 
 // DNSChallenge proves names by TXT records. Resolvers empty: the system's.
 type DNSChallenge struct {
-	Provider                string   `key:"provider" help:"route53 or dnsupdate"`
-	DelayBeforeCheck        Duration `key:"delayBeforeCheck" help:"wait this long before the first look"`
-	Resolvers               []string `key:"resolvers" help:"host:port of resolvers; default: the system's"`
-	DisablePropagationCheck bool     `key:"disablePropagationCheck" help:"do not look whether the record is seen"`
+	Provider                string            `key:"provider" help:"acme-dns, azuredns, cloudflare, digitalocean, dnsupdate, exec, gcloud, httpreq or route53"`
+	Settings                map[string]Secret `key:"settings" help:"of the provider, by the names its environment variables have"`
+	DelayBeforeCheck        Duration          `key:"delayBeforeCheck" help:"wait this long before the first look"`
+	Resolvers               []string          `key:"resolvers" help:"host:port of resolvers; default: the system's"`
+	DisablePropagationCheck bool              `key:"disablePropagationCheck" help:"do not look whether the record is seen"`
 }
 
 // HTTPChallenge proves names by an answer on an entry point reached at port 80.

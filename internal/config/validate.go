@@ -276,7 +276,7 @@ func (s *Static) validateACME() []Problem {
 		out = append(out, s.bad("acme", "more than one challenge", "one of dnsChallenge, httpChallenge, tlsChallenge"))
 	}
 	if a.DNSChallenge != nil && a.DNSChallenge.Provider == "" {
-		out = append(out, s.bad("acme.dnsChallenge.provider", "missing", "route53, dnsupdate"))
+		out = append(out, s.bad("acme.dnsChallenge.provider", "missing", "route53, dnsupdate or another one of docs/dns"))
 	}
 	if a.HTTPChallenge != nil {
 		if p, ok := s.entryPointNamed("acme.httpChallenge.entryPoint", a.HTTPChallenge.EntryPoint); !ok {
