@@ -37,7 +37,7 @@ type gateway struct {
 	static *config.Static
 	gatewayOptions
 
-	shared     closingStore
+	shared     *sharedStore
 	proxy      *proxy.Proxy
 	registry   *upstream.Registry
 	controller *controller.Controller
@@ -234,7 +234,7 @@ func (g *gateway) ready() (bool, string) {
 	case !state.Ready():
 		return false, fmt.Sprintf("waiting for the first configuration of: %s", strings.Join(state.Waiting, ", "))
 	}
-	return true, ""
+	return true, g.staleness()
 }
 
 // run serves until ctx ends, or an entry point breaks off, and everything is
@@ -248,6 +248,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"certificates": g.certs.keeper.Run,
 		"challenges":   g.responder.Run,
 		"replicas":     g.replicas.Run,
+		"sealing":      g.shared.run,
 		"local CA":     g.certs.writeCA,
 		"signals":      g.reopenOnSignal,
 	} {

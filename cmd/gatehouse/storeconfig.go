@@ -112,8 +112,13 @@ func openForStoreConfig(ctx context.Context, s *config.Static, o *storeconfig.Op
 			closeAll()
 			return nil, fmt.Errorf("acme.caServer: %w", err)
 		}
+		sealedOwn, err := around(s, own, log)
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
 		o.Import = func(ctx context.Context, c traefik1.ACMECertificate) (bool, error) {
-			return cert.Import(ctx, own, issuer, cert.Bundle{Chain: c.CertPEM, Key: c.KeyPEM})
+			return cert.Import(ctx, sealedOwn, issuer, cert.Bundle{Chain: c.CertPEM, Key: c.KeyPEM})
 		}
 	}
 	return closeAll, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,8 +30,21 @@ type memory struct{ store.Store }
 
 func (memory) Close() error { return nil }
 
-// openShared opens the store that the replicas share, as [store] says.
-func openShared(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
+// openShared opens the store that the replicas share, as [store] says, with
+// what is put around it (see around.go).
+func openShared(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (*sharedStore, error) {
+	opened, err := openPlain(ctx, s, replica, log)
+	if err != nil {
+		return nil, err
+	}
+	shared, err := around(s, opened, log)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return shared, nil
+}
+
+func openPlain(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
 	switch s.Store.Kind {
 	case config.StoreMemory:
 		log.Warn("the store is in memory: certificates are lost at the end", "key", "store.kind")
@@ -46,7 +60,15 @@ func openShared(ctx context.Context, s *config.Static, replica string, log *slog
 
 // openRouting opens the place [etcd] reads routing and static settings from.
 func openRouting(ctx context.Context, s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
-	return openEtcd(ctx, s.Etcd.KVProvider, s.Etcd.UseAPIV3, s.Store.TTL.Std(), replica, log)
+	opened, err := openEtcd(ctx, s.Etcd.KVProvider, s.Etcd.UseAPIV3, s.Store.TTL.Std(), replica, log)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := keptRouting(s, opened, log)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return kept, nil
 }
 
 func openEtcd(ctx context.Context, c config.KVProvider, v3 bool, ttl time.Duration, replica string, log *slog.Logger) (closingStore, error) {

@@ -102,7 +102,10 @@ func (k *Keeper) judge(kk key, validKey bool, e store.Entry, last held, first bo
 	if err != nil {
 		h.problem = err.Error()
 		next := "it is ordered anew"
-		if last.cert != nil {
+		switch {
+		case store.SealedUnder(e.Value) != "":
+			next = "it is served once it can be opened; nothing is ordered in its place without the key"
+		case last.cert != nil:
 			next = "the last good one is served until it is due"
 		}
 		k.log.Warn("stored certificate refused", "key", e.Key, "err", err, "next", next)

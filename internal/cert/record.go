@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"gatehouse/internal/store"
 )
 
 // Prefixes of the keys this package owns, and of the journals, which issuers
@@ -71,6 +73,9 @@ func (c *Certificate) encode(b Bundle, epoch uint64) ([]byte, error) {
 func decodeCertificate(k key, value []byte) (*Certificate, error) {
 	if len(value) > maxValue {
 		return nil, fmt.Errorf("value has %d bytes (at most %d)", len(value), maxValue)
+	}
+	if err := store.CheckSealed(value); err != nil {
+		return nil, err
 	}
 	var r record
 	if err := strictJSON(value, &r); err != nil {

@@ -21,6 +21,7 @@ const (
 	turnPause    = time.Second
 	slotPause    = 2 * time.Second
 	troublePause = 5 * time.Second
+	sealedPause  = 5 * time.Minute // for the key to open what is stored, a person is needed
 	releaseLimit = 5 * time.Second
 )
 
@@ -174,7 +175,11 @@ func (k *Keeper) storeTrouble(ctx context.Context, t *turn, err error) {
 	if ctx.Err() != nil {
 		return // going down
 	}
-	next := time.Now().Add(troublePause/2 + rand.N(troublePause))
+	pause := troublePause
+	if errors.Is(err, store.ErrSealed) {
+		pause = sealedPause
+	}
+	next := time.Now().Add(pause/2 + rand.N(pause))
 	k.pause(t.key, next)
 	k.log.Warn("store failed during an order", "names", t.names, "issuer", t.key.issuer, "err", err, "next", next)
 }

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // KVProvider is what all key-value providers share.
 type KVProvider struct {
@@ -81,10 +84,24 @@ type Store struct {
 	Directory string     `key:"directory" help:"folder of the file store, and of every replica's own copy"`
 	Prefix    string     `key:"prefix" help:"keys of etcd below this"`
 	TTL       Duration   `key:"ttl" help:"how long a dead replica's leases stand"`
+	SealKey   Secret     `key:"sealKey" help:"keys that seal private keys in the store, the newest first: a path, or the keys"`
+	Copy      string     `key:"copy" help:"folder of this replica's own copy of the store; none: no copy; default: copy in store.directory"`
 	Endpoint  string     `key:"endpoint" help:"default: etcd.endpoint"`
 	Username  string     `key:"username" help:"default: etcd.username"`
 	Password  Secret     `key:"password" help:"default: etcd.password"`
 	TLS       *ClientTLS `key:"tls" help:"default: etcd.tls"`
+}
+
+// CopyDirectory is where this replica keeps its own copy of what it shares with
+// others; "" if it shall have none.
+func (s *Store) CopyDirectory() string {
+	switch {
+	case strings.EqualFold(s.Copy, "none"):
+		return ""
+	case s.Copy != "":
+		return s.Copy
+	}
+	return filepath.Join(s.Directory, "copy")
 }
 
 // Connection gives the store's connection settings with the gaps filled from
