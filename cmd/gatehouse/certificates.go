@@ -39,7 +39,7 @@ type certificates struct {
 	routed []tls.Certificate // of the routing configuration
 }
 
-func newCertificates(s *config.Static, shared store.Store, replica string, log *slog.Logger) (*certificates, error) {
+func newCertificates(s *config.Static, shared store.Store, replica string, barrier *acme.Barrier, log *slog.Logger) (*certificates, error) {
 	c := &certificates{static: s, log: log}
 	var err error
 	if err = c.loadOwn(); err != nil {
@@ -55,7 +55,7 @@ func newCertificates(s *config.Static, shared store.Store, replica string, log *
 	c.index.SetStatic(c.own)
 	var issuers []cert.Issuer
 	if s.ACME != nil {
-		if c.acme, err = newACME(s.ACME, shared, log); err != nil {
+		if c.acme, err = newACME(s.ACME, shared, barrier, log); err != nil {
 			return nil, err
 		}
 		issuers = append(issuers, c.acme)
@@ -108,11 +108,11 @@ func indexOptions(s *config.Static) (cert.IndexOptions, error) {
 	return o, nil
 }
 
-func newACME(a *config.ACME, shared store.Store, log *slog.Logger) (*acme.Issuer, error) {
+func newACME(a *config.ACME, shared store.Store, barrier *acme.Barrier, log *slog.Logger) (*acme.Issuer, error) {
 	o := acme.Options{
 		Directory: a.CAServer, Email: a.Email, KeyType: acme.KeyType(a.KeyType),
 		Profile: a.Profile, PreferredChain: a.PreferredChain,
-		Store: shared, Logger: log, UserAgent: "gatehouse/" + version(),
+		Store: shared, Logger: log, UserAgent: "gatehouse/" + version(), Barrier: barrier.Wait,
 	}
 	if len(a.CACertificates) > 0 {
 		pool, err := certPool(a.CACertificates)

@@ -166,10 +166,8 @@ func (g *gateway) handlerFor(name string) http.Handler {
 		}
 		h = mux
 	}
-	if g.static.EntryPoints[name].TLS == nil {
-		h = g.responder.Handler(h)
-	}
-	return h
+	// With TLS too: a CA follows redirects, ours or those of a proxy before us.
+	return g.responder.Handler(h)
 }
 
 // plainFor is handlerFor on the plain path, for what is a matter of the routes

@@ -43,6 +43,7 @@ type gateway struct {
 	controller *controller.Controller
 	certs      *certificates
 	responder  *acme.Responder
+	barrier    *acme.Barrier
 	replicas   *replicas
 	api        http.Handler
 	health     http.Handler
@@ -82,10 +83,11 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 	if g.shared, err = openShared(ctx, s, o.name, log); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	if g.certs, err = newCertificates(s, g.shared, o.name, log); err != nil {
+	g.responder = acme.NewResponder(g.shared, log)
+	g.barrier = acme.NewBarrier(g.shared, o.name, g.responder, log)
+	if g.certs, err = newCertificates(s, g.shared, o.name, g.barrier, log); err != nil {
 		return nil, err
 	}
-	g.responder = acme.NewResponder(g.shared, log)
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)
@@ -247,6 +249,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"controller":   g.controller.Run,
 		"certificates": g.certs.keeper.Run,
 		"challenges":   g.responder.Run,
+		"barrier":      g.barrier.Run,
 		"replicas":     g.replicas.Run,
 		"sealing":      g.shared.run,
 		"local CA":     g.certs.writeCA,

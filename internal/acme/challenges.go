@@ -47,6 +47,8 @@ type solver struct {
 	dns   DNSSolver
 	lease store.Lease
 	order string // the journal's key
+	// barrier waits until every replica has entries of the store; nil: no wait.
+	barrier func(ctx context.Context, keys []string)
 }
 
 // choose makes the journal's challenge for an authorization.
@@ -123,10 +125,11 @@ func (s solver) putEntry(ctx context.Context, c challenge, now time.Time) error 
 	return err
 }
 
-// wait returns once the CA can see what is presented. Entries of the store
-// need no waiting: a replica that has not yet seen one reads it when it is
-// asked for it (see Responder).
+// wait returns once the CA can see what is presented.
 func (s solver) wait(ctx context.Context, cs []challenge) error {
+	if keys := entries(cs); len(keys) > 0 && s.barrier != nil {
+		s.barrier(ctx, keys)
+	}
 	recs, names := records(cs)
 	if len(recs) == 0 {
 		return nil
@@ -135,6 +138,16 @@ func (s solver) wait(ctx context.Context, cs []challenge) error {
 		return fmt.Errorf("%s %s: wait until it can be seen: %w", dns01, strings.Join(names, ", "), err)
 	}
 	return nil
+}
+
+// entries are the store's keys of challenges that replicas answer.
+func entries(cs []challenge) (keys []string) {
+	for _, c := range cs {
+		if c.Type == http01 || c.Type == tlsALPN01 {
+			keys = append(keys, c.entryKey())
+		}
+	}
+	return keys
 }
 
 // records are the DNS records of challenges, with the names they prove.

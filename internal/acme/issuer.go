@@ -36,9 +36,12 @@ type Options struct {
 	PreferredChain string         // common name of the topmost issuer; empty: the CA's choice
 	Challenge      string         // "dns-01", "http-01" or "tls-alpn-01"
 	DNS            DNSSolver      // for dns-01
-	Store          store.Store
-	Logger         *slog.Logger // nil: none
-	UserAgent      string
+	// Barrier waits, within bounds, until every replica answers for these
+	// entries (see Barrier.Wait); nil: there is no other replica.
+	Barrier   func(ctx context.Context, keys []string)
+	Store     store.Store
+	Logger    *slog.Logger // nil: none
+	UserAgent string
 }
 
 // Issuer is an ACME CA with an account there. It implements cert.Issuer; its
@@ -207,7 +210,7 @@ func (i *Issuer) open(ctx context.Context, req cert.Request) (*machine, error) {
 }
 
 func (i *Issuer) solver(req cert.Request) solver {
-	return solver{dns: i.opts.DNS, lease: req.Lease, order: journalKey(i.ID(), req.ID)}
+	return solver{dns: i.opts.DNS, lease: req.Lease, order: journalKey(i.ID(), req.ID), barrier: i.opts.Barrier}
 }
 
 // timed puts the CA's Retry-After where package cert finds it, and whether the

@@ -28,14 +28,15 @@ const (
 // Responder answers HTTP-01 and TLS-ALPN-01 challenges on this replica, for
 // orders of any replica. Answers come from memory, kept by a watch; what is
 // not there is read from the store by its exact key, a bounded number of times
-// a second. So a CA that is faster than the watch still gets its answer, and
-// an issuer need not wait for every replica before it tells the CA.
+// a second. So a CA that is faster than the watch still gets its answer from a
+// replica that an order did not wait for (see Barrier).
 type Responder struct {
 	store store.Store
 	log   *slog.Logger
 	certs certMaker
 
 	pending atomic.Pointer[map[string]entry] // by store key
+	news    chan struct{}                    // capacity 1: pending has changed
 
 	mu     sync.Mutex
 	tokens float64 // of the look-ups' bucket
@@ -45,7 +46,7 @@ type Responder struct {
 
 // NewResponder makes one; it answers once it is made, better while it runs.
 func NewResponder(st store.Store, log *slog.Logger) *Responder {
-	r := &Responder{store: st, log: log, tokens: lookUps, absent: map[string]time.Time{}}
+	r := &Responder{store: st, log: log, tokens: lookUps, absent: map[string]time.Time{}, news: make(chan struct{}, 1)}
 	r.pending.Store(&map[string]entry{})
 	return r
 }
@@ -72,6 +73,10 @@ func (r *Responder) Run(ctx context.Context) error {
 			pending[e.Key] = one
 		}
 		r.pending.Store(&pending)
+		select {
+		case r.news <- struct{}{}:
+		default:
+		}
 	}
 	return ctx.Err()
 }
