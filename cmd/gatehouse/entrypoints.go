@@ -286,6 +286,9 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 		}
 	}
 	o.TLS = config
+	if config != nil {
+		g.tickets.Add("entry point "+name, config.SetSessionTicketKeys)
+	}
 	return o, errors.Join(wrong...)
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"gatehouse/internal/acme"
 	"gatehouse/internal/api"
+	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
 	"gatehouse/internal/controller"
 	"gatehouse/internal/entrypoint"
@@ -44,6 +45,7 @@ type gateway struct {
 	certs      *certificates
 	responder  *acme.Responder
 	barrier    *acme.Barrier
+	tickets    *cert.Tickets
 	replicas   *replicas
 	api        http.Handler
 	health     http.Handler
@@ -88,6 +90,7 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 	if g.certs, err = newCertificates(s, g.shared, o.name, g.barrier, log); err != nil {
 		return nil, err
 	}
+	g.tickets = cert.NewTickets(g.shared, log)
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)
@@ -250,6 +253,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"certificates": g.certs.keeper.Run,
 		"challenges":   g.responder.Run,
 		"barrier":      g.barrier.Run,
+		"tickets":      g.tickets.Run,
 		"replicas":     g.replicas.Run,
 		"sealing":      g.shared.run,
 		"local CA":     g.certs.writeCA,

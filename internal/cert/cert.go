@@ -4,7 +4,8 @@
 //
 // In the store it owns certificates/<issuer>/<id> (chain, key and what is known
 // of them in one value) and attempts/<issuer>/<id> (the failures in a row, the
-// last error in full, the next attempt). The journals under orders/ are the
+// last error in full, the next attempt) and tickets/keys (those of TLS session
+// tickets). The journals under orders/ are the
 // issuers'; it only sees whether there is one.
 package cert
 

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,18 +26,30 @@ type Certificate struct {
 	// Obtained is when it was put into the store, or when its life began if
 	// it was imported.
 	Obtained time.Time
-	// TLS has its Leaf parsed.
+	// Of the leaf.
+	NotBefore, NotAfter time.Time
+	// TLS has no parsed Leaf: of ten thousand certificates that would be most
+	// of the memory, and no handshake needs it.
 	TLS *tls.Certificate
 
-	serial string // of the leaf, hexadecimal
+	serial  string   // of the leaf, hexadecimal
+	carried []string // by the leaf
+	kind    int      // of key, see kind
 }
 
-// Leaf is the certificate itself.
-func (c *Certificate) Leaf() *x509.Certificate { return c.TLS.Leaf }
-
-func (c *Certificate) lifetime() time.Duration {
-	return c.Leaf().NotAfter.Sub(c.Leaf().NotBefore)
+// Leaf parses the certificate itself.
+func (c *Certificate) Leaf() *x509.Certificate {
+	leaf, err := x509.ParseCertificate(c.raw())
+	if err != nil {
+		panic(err) // Check parsed it
+	}
+	return leaf
 }
+
+// raw is the DER of the leaf.
+func (c *Certificate) raw() []byte { return c.TLS.Certificate[0] }
+
+func (c *Certificate) lifetime() time.Duration { return c.NotAfter.Sub(c.NotBefore) }
 
 // Check parses a bundle and proves that it can be served for names (cleaned;
 // nil: whatever the leaf carries): the chain parses, the key fits the leaf,
@@ -78,7 +91,13 @@ func Check(b Bundle, names []string) (*Certificate, error) {
 		return nil, fmt.Errorf("certificate %s ends (%s) before it begins (%s)", serial(pair.Leaf),
 			pair.Leaf.NotAfter.UTC().Format(time.RFC3339), pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
-	return &Certificate{ID: ID(names), Names: names, TLS: &pair, serial: serial(pair.Leaf)}, nil
+	if slices.Equal(names, carried) {
+		carried = names
+	}
+	c := &Certificate{ID: ID(names), Names: names, NotBefore: pair.Leaf.NotBefore, NotAfter: pair.Leaf.NotAfter, TLS: &pair,
+		serial: serial(pair.Leaf), carried: carried, kind: kind(pair.Leaf)}
+	pair.Leaf = nil
+	return c, nil
 }
 
 // checkPEM refuses what is not a plain run of certificates: X509KeyPair skips

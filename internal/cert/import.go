@@ -18,7 +18,7 @@ func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (chan
 	if err != nil {
 		return false, err
 	}
-	c.Issuer, c.Obtained = issuerID, c.Leaf().NotBefore
+	c.Issuer, c.Obtained = issuerID, c.NotBefore
 	value, err := c.encode(b, 0)
 	if err != nil {
 		return false, fmt.Errorf("encode certificate %s: %w", c.ID, err)
@@ -32,7 +32,7 @@ func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (chan
 		}
 		if err == nil {
 			there, err := decodeCertificate(kk, e.Value)
-			if err == nil && !there.Leaf().NotAfter.Before(c.Leaf().NotAfter) {
+			if err == nil && !there.NotAfter.Before(c.NotAfter) {
 				return false, nil
 			}
 		}

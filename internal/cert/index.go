@@ -29,8 +29,17 @@ type Index struct {
 	standIn *tls.Certificate // nil: strict
 
 	mu      sync.Mutex // over the sources, for setters
-	static  []*tls.Certificate
-	managed []*tls.Certificate
+	static  []served
+	managed []served
+}
+
+// served is a certificate with what the table is built by.
+type served struct {
+	tls      *tls.Certificate
+	names    []string // lower case, addresses as text
+	notAfter time.Time
+	serial   string
+	kind     int
 }
 
 // IndexOptions make an Index.
@@ -46,7 +55,14 @@ type IndexOptions struct {
 // of key.
 type entry struct {
 	first *tls.Certificate
-	more  []*tls.Certificate
+	more  *[]choice // where there are several kinds: all of them, first too; small, as the maps are full of it
+}
+
+// choice is one of several certificates for a name.
+type choice struct {
+	tls    *tls.Certificate
+	kind   int
+	parsed *tls.Certificate // the same with its leaf, which choosing looks at
 }
 
 // table is one immutable state of the index.
@@ -82,15 +98,12 @@ func (x *Index) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	switch {
 	case e.first == nil:
 		return x.standIn, nil
-	case len(e.more) == 0:
+	case e.more == nil:
 		return e.first, nil
 	}
-	if hello.SupportsCertificate(e.first) == nil {
-		return e.first, nil
-	}
-	for _, c := range e.more {
-		if hello.SupportsCertificate(c) == nil {
-			return c, nil
+	for _, c := range *e.more {
+		if hello.SupportsCertificate(c.parsed) == nil {
+			return c.tls, nil
 		}
 	}
 	return e.first, nil // the handshake says what does not fit
@@ -162,14 +175,25 @@ func (t *table) byAddress(conn net.Conn) entry {
 // SetStatic replaces the certificates that come from files. Those without a
 // leaf that parses or without names are left out: whoever read them tells.
 func (x *Index) SetStatic(list []tls.Certificate) {
-	certs := make([]*tls.Certificate, 0, len(list))
+	certs := make([]served, 0, len(list))
 	for _, c := range list {
-		if c.Leaf == nil && len(c.Certificate) > 0 {
-			c.Leaf, _ = x509.ParseCertificate(c.Certificate[0])
+		leaf := c.Leaf
+		if leaf == nil && len(c.Certificate) > 0 {
+			leaf, _ = x509.ParseCertificate(c.Certificate[0])
 		}
-		if c.Leaf != nil {
-			certs = append(certs, &c)
+		if leaf == nil {
+			continue
 		}
+		one := served{tls: &c, notAfter: leaf.NotAfter, serial: serial(leaf), kind: kind(leaf)}
+		for _, n := range leaf.DNSNames {
+			one.names = append(one.names, strings.ToLower(n))
+		}
+		for _, ip := range leaf.IPAddresses {
+			if a, ok := netip.AddrFromSlice(ip); ok {
+				one.names = append(one.names, a.Unmap().String())
+			}
+		}
+		certs = append(certs, one)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -179,11 +203,11 @@ func (x *Index) SetStatic(list []tls.Certificate) {
 
 // SetManaged replaces the certificates the Keeper keeps.
 func (x *Index) SetManaged(list []*Certificate) {
-	certs := make([]*tls.Certificate, 0, len(list))
+	certs := make([]served, 0, len(list))
 	for _, c := range list {
-		certs = append(certs, c.TLS)
+		certs = append(certs, served{tls: c.TLS, names: c.carried, notAfter: c.NotAfter, serial: c.serial, kind: c.kind})
 	}
-	slices.SortFunc(certs, func(a, b *tls.Certificate) int { return a.Leaf.SerialNumber.Cmp(b.Leaf.SerialNumber) })
+	slices.SortFunc(certs, func(a, b served) int { return cmp.Compare(a.serial, b.serial) })
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.managed = certs
@@ -206,30 +230,31 @@ func (x *Index) build() {
 	now := time.Now()
 	all := slices.Concat(x.static, x.managed)
 	// Best first; stable, so that files win a tie.
-	slices.SortStableFunc(all, func(a, b *tls.Certificate) int {
-		return b.Leaf.NotAfter.Compare(a.Leaf.NotAfter)
-	})
+	slices.SortStableFunc(all, func(a, b served) int { return b.notAfter.Compare(a.notAfter) })
 	t := &table{exact: make(map[string]entry, len(all)), wildcard: map[string]entry{}, addresses: map[netip.Addr]entry{}}
 	for i := len(all) - 1; i >= 0; i-- { // the earliest end still to come
-		if end := all[i].Leaf.NotAfter; end.After(now) {
+		if end := all[i].notAfter; end.After(now) {
 			t.expires = end
 			break
 		}
 	}
+	kinds := make(map[*tls.Certificate]int, len(all)) // of those that have not ended
 	for _, c := range all {
-		ended := !c.Leaf.NotAfter.After(now)
-		for _, n := range c.Leaf.DNSNames {
-			n = strings.ToLower(n)
-			if base, ok := strings.CutPrefix(n, "*."); ok {
-				add(t.wildcard, base, c)
-			} else if _, fits := t.wildcard[parent(n)]; !ended || !fits {
-				add(t.exact, n, c) // an ended one must not hide a wildcard
-			}
+		if c.notAfter.After(now) {
+			kinds[c.tls] = c.kind
 		}
-		for _, ip := range c.Leaf.IPAddresses {
-			if a, ok := netip.AddrFromSlice(ip); ok {
-				add(t.addresses, a.Unmap(), c)
-				add(t.exact, a.Unmap().String(), c)
+	}
+	for i := range all {
+		c := &all[i]
+		ended := !c.notAfter.After(now)
+		for _, n := range c.names {
+			if base, ok := strings.CutPrefix(n, "*."); ok {
+				add(t.wildcard, base, c, kinds)
+			} else if _, fits := t.wildcard[parent(n)]; !ended || !fits {
+				add(t.exact, n, c, kinds) // an ended one must not hide a wildcard
+			}
+			if a, err := netip.ParseAddr(n); err == nil {
+				add(t.addresses, a.Unmap(), c, kinds)
 			}
 		}
 	}
@@ -238,29 +263,45 @@ func (x *Index) build() {
 
 // add gives c its place: certificates come best first, so a kind of key that
 // is there stays. An ended one joins nobody.
-func add[K comparable](m map[K]entry, name K, c *tls.Certificate) {
+func add[K comparable](m map[K]entry, name K, c *served, kinds map[*tls.Certificate]int) {
 	e, ok := m[name]
 	if !ok {
-		m[name] = entry{first: c}
+		m[name] = entry{first: c.tls}
 		return
 	}
-	if !c.Leaf.NotAfter.After(time.Now()) {
+	if _, lasts := kinds[c.tls]; !lasts {
 		return
 	}
-	list := append([]*tls.Certificate{e.first}, e.more...)
-	for _, have := range list {
-		if kind(have) == kind(c) {
-			return
-		}
+	var list []choice
+	switch first := kinds[e.first]; {
+	case e.more != nil:
+		list = slices.Clone(*e.more)
+	case first == c.kind:
+		return
+	default:
+		list = []choice{newChoice(e.first, first)}
 	}
-	list = append(list, c)
-	slices.SortStableFunc(list, func(a, b *tls.Certificate) int { return cmp.Compare(kind(a), kind(b)) })
-	m[name] = entry{first: list[0], more: list[1:]}
+	if slices.ContainsFunc(list, func(o choice) bool { return o.kind == c.kind }) {
+		return
+	}
+	list = append(list, newChoice(c.tls, c.kind))
+	slices.SortStableFunc(list, func(a, b choice) int { return cmp.Compare(a.kind, b.kind) })
+	m[name] = entry{first: list[0].tls, more: &list}
+}
+
+func newChoice(c *tls.Certificate, kind int) choice {
+	parsed := c
+	if c.Leaf == nil {
+		with := *c
+		with.Leaf, _ = x509.ParseCertificate(c.Certificate[0]) // it was parsed before; else choosing does it each time
+		parsed = &with
+	}
+	return choice{tls: c, kind: kind, parsed: parsed}
 }
 
 // kind orders keys by how much clients and our CPU like them.
-func kind(c *tls.Certificate) int {
-	switch c.Leaf.PublicKey.(type) {
+func kind(leaf *x509.Certificate) int {
+	switch leaf.PublicKey.(type) {
 	case *ecdsa.PublicKey:
 		return 0
 	case *rsa.PublicKey:

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"runtime"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gatehouse/internal/store"
 )
 
 // tlsCert signs itself with key.
@@ -63,7 +66,7 @@ func TestIndex(t *testing.T) {
 			if err != nil || c == nil {
 				t.Fatalf("%s: %v, %v", name, c, err)
 			}
-			return c.Leaf
+			return must(x509.ParseCertificate(c.Certificate[0]))
 		}
 		local := func(ip string) net.Conn { return fakeConn{local: &net.TCPAddr{IP: net.ParseIP(ip), Port: 443}} }
 		for _, tt := range []struct {
@@ -180,11 +183,9 @@ func bigIndex(tb testing.TB, n int) *Index {
 	b := ca.bundle([]string{"x.example.com"}, time.Now(), time.Now().Add(day))
 	one := must(Check(b, nil))
 	for i := range list {
-		leaf := *one.Leaf()
-		leaf.DNSNames = []string{fmt.Sprintf("n%d.example.com", i), fmt.Sprintf("*.w%d.example.com", i)}
-		pair := *one.TLS
-		pair.Leaf = &leaf
-		list[i] = &Certificate{TLS: &pair}
+		other := *one
+		other.carried = []string{fmt.Sprintf("n%d.example.com", i), fmt.Sprintf("*.w%d.example.com", i)}
+		list[i] = &other
 	}
 	x := must(NewIndex(IndexOptions{}))
 	x.SetManaged(list)
@@ -199,6 +200,49 @@ func TestLookupAllocatesNothing(t *testing.T) {
 			t.Errorf("%q: %v allocations", name, n)
 		}
 	}
+}
+
+// What is held of a certificate: ten thousand take 20 MiB at most, their chain
+// of three intermediates included.
+func TestMemoryOfCertificates(t *testing.T) {
+	const n, most = 2000, 20 << 20 / 10000
+	ca := newSmallCA(t, 90*day)
+	entries := make([]store.Entry, n)
+	var between []byte
+	for range 3 {
+		between = append(between, ca.sign(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), []string{"intermediate.example.com"}, time.Now(), time.Now().Add(day))...)
+	}
+	for i := range entries {
+		names := []string{fmt.Sprintf("host-%d.some-customer.example.com", i)}
+		b := ca.bundle(names, time.Now(), time.Now().Add(90*day))
+		b.Chain = append(b.Chain, between...)
+		c := must(Check(b, names))
+		c.Issuer = "ca"
+		entries[i] = store.Entry{Key: key{"ca", c.ID}.under(certificatesPrefix), Revision: "1", Value: must(c.encode(b, 1))}
+	}
+	x := must(NewIndex(IndexOptions{Strict: true}))
+	k := New(Options{Index: x, Logger: slog.New(slog.DiscardHandler)})
+	before := liveHeap()
+	k.seeCertificates(entries)
+	each := (liveHeap() - before) / n
+	t.Logf("%d bytes a certificate", each)
+	if each > most {
+		t.Errorf("%d bytes a certificate, at most %d", each, most)
+	}
+	c, err := x.GetCertificate(&tls.ClientHelloInfo{ServerName: "host-7.some-customer.example.com"})
+	if err != nil || c == nil || len(c.Certificate) != 4 {
+		t.Errorf("served %v, %v", c, err)
+	}
+	runtime.KeepAlive(k)
+	runtime.KeepAlive(entries)
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func BenchmarkLookup(b *testing.B) {

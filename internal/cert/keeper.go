@@ -51,6 +51,7 @@ type Keeper struct {
 	arrived     chan struct{} // capacity 1: there may be a certificate to ask the issuer about
 	running     sync.WaitGroup
 	refused     map[string]store.Revision // attempts told as damaged; only seeAttempts touches it
+	shared      map[[32]byte][]byte       // intermediates, by SHA-256; only seeCertificates touches it
 
 	mu       sync.Mutex
 	wants    []want
@@ -81,6 +82,7 @@ func New(o Options) *Keeper {
 		changed:     make(chan struct{}, 1),
 		arrived:     make(chan struct{}, 1),
 		refused:     map[string]store.Revision{},
+		shared:      map[[32]byte][]byte{},
 		renewals:    map[key]renewal{},
 		pauses:      map[key]time.Time{},
 		turns:       map[key]*turn{},

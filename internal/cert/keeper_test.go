@@ -104,7 +104,7 @@ func (r *replica) served(name string) *x509.Certificate {
 	if c == nil {
 		return nil
 	}
-	return c.Leaf
+	return must(x509.ParseCertificate(c.Certificate[0]))
 }
 
 func (r *replica) mustServe(name string) *x509.Certificate {

@@ -2,6 +2,7 @@ package cert
 
 import (
 	"context"
+	"crypto/sha256"
 	"math/rand/v2"
 	"time"
 
@@ -112,10 +113,31 @@ func (k *Keeper) judge(kk key, validKey bool, e store.Entry, last held, first bo
 		return h
 	}
 	if !first {
-		k.log.Info("certificate in service", "names", c.Names, "issuer", c.Issuer, "notAfter", c.Leaf().NotAfter)
+		k.log.Info("certificate in service", "names", c.Names, "issuer", c.Issuer, "notAfter", c.NotAfter)
 	}
+	k.share(c)
 	h.cert = c
 	return h
+}
+
+// mostShared bounds the intermediates that are known: CAs have few.
+const mostShared = 1000
+
+// share lets certificates of one CA have its intermediates in common: of ten
+// thousand, their copies would be most of the memory.
+func (k *Keeper) share(c *Certificate) {
+	chain := c.TLS.Certificate
+	for i := 1; i < len(chain); i++ {
+		sum := sha256.Sum256(chain[i])
+		if known, ok := k.shared[sum]; ok {
+			chain[i] = known
+			continue
+		}
+		if len(k.shared) >= mostShared {
+			clear(k.shared)
+		}
+		k.shared[sum] = chain[i]
+	}
 }
 
 // seeAttempts takes over the stored failures. Only its watch calls it.
@@ -214,7 +236,7 @@ func (k *Keeper) askRenewal(ctx context.Context, kk key, c *Certificate) {
 	defer cancel()
 	r := renewal{serial: c.serial, asked: time.Now().Add(-rand.N(askEvery / 6))}
 	err := guard(func() error {
-		r.at = k.issuers[kk.issuer].RenewAt(ctx, c.Leaf().Raw)
+		r.at = k.issuers[kk.issuer].RenewAt(ctx, c.raw())
 		return nil
 	})
 	if err != nil {

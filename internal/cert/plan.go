@@ -118,12 +118,12 @@ func decide(now time.Time, c *Certificate, a attempt, r renewal) (verb, time.Tim
 // renewTime says when a certificate is due. All spans are parts of its own
 // life; the only number of days is the one that tells short lives from long.
 func renewTime(c *Certificate, r renewal) time.Time {
-	leaf, life := c.Leaf(), c.lifetime()
-	at := leaf.NotBefore.Add(life / 3 * 2)
+	life := c.lifetime()
+	at := c.NotBefore.Add(life / 3 * 2)
 	if life < 10*24*time.Hour {
-		at = leaf.NotBefore.Add(life / 2)
+		at = c.NotBefore.Add(life / 2)
 	}
-	latest := leaf.NotAfter.Add(-life / 10)
+	latest := c.NotAfter.Add(-life / 10)
 	switch {
 	case r.serial != c.serial:
 		at = at.Add(life / 24) // the issuer was not asked yet: give it the time to answer
@@ -176,7 +176,7 @@ func sortByUrgency(actions []action, present map[key]*Certificate, replica strin
 			continue
 		}
 		if c := present[a.key]; c != nil {
-			rank[i].end = c.Leaf().NotAfter.Unix()
+			rank[i].end = c.NotAfter.Unix()
 		}
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(replica + "\n" + a.key.issuer + "\n" + a.key.id))
@@ -229,8 +229,8 @@ func (c *coverage) of(now time.Time, w *want) (by string, until time.Time, ok bo
 			if o.fromRule && coversAll(w.names, o.names) && o.key.id > w.key.id {
 				continue
 			}
-			if p := c.v.present[o.key]; p != nil && p.Leaf().NotAfter.After(now) {
-				return o.key.id, p.Leaf().NotAfter, true
+			if p := c.v.present[o.key]; p != nil && p.NotAfter.After(now) {
+				return o.key.id, p.NotAfter, true
 			}
 			if a := c.v.attempts[o.key]; a.Failures-a.Unreached < coverPatience {
 				return o.key.id, time.Time{}, true

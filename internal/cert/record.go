@@ -60,7 +60,7 @@ func (c *Certificate) encode(b Bundle, epoch uint64) ([]byte, error) {
 		Version:  recordVersion,
 		Names:    c.Names,
 		Serial:   c.serial,
-		NotAfter: c.Leaf().NotAfter.UTC(),
+		NotAfter: c.NotAfter.UTC(),
 		Obtained: c.Obtained.UTC(),
 		Epoch:    epoch,
 		Chain:    string(b.Chain),

@@ -118,7 +118,7 @@ func (k *Keeper) withCertificate(s Status, c *Certificate) Status {
 	if s.Names == nil {
 		s.Names = slices.Clone(c.Names)
 	}
-	s.Serial, s.NotBefore, s.NotAfter = c.serial, c.Leaf().NotBefore, c.Leaf().NotAfter
+	s.Serial, s.NotBefore, s.NotAfter = c.serial, c.NotBefore, c.NotAfter
 	s.RenewAt = renewTime(c, k.renewals[key{c.Issuer, c.ID}])
 	return s
 }

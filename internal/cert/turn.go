@@ -239,7 +239,7 @@ func get(ctx context.Context, lease store.Lease, name string) (store.Entry, erro
 func (k *Keeper) request(lease store.Lease, t *turn, now current) Request {
 	req := Request{ID: t.key.id, Names: t.names, Lease: lease, Step: func(s string) { k.say(t, s) }}
 	if now.cert != nil {
-		req.Replaces = now.cert.Leaf().Raw
+		req.Replaces = now.cert.raw()
 		if req.Names == nil {
 			req.Names = now.cert.Names
 		}
@@ -253,13 +253,13 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 	defer cancel()
 	req := k.request(lease, t, now)
 	b, fresh, err := k.obtain(work, t.key, req)
-	if err == nil && now.cert != nil && bytes.Equal(fresh.Leaf().Raw, now.cert.Leaf().Raw) {
+	if err == nil && now.cert != nil && bytes.Equal(fresh.raw(), now.cert.raw()) {
 		// The journal was that of the certificate in service: its holder died
 		// before Done. The order that is due begins now.
 		if err = k.issuers[t.key.issuer].Done(work, req); err == nil {
 			b, fresh, err = k.obtain(work, t.key, req)
 		}
-		if err == nil && bytes.Equal(fresh.Leaf().Raw, now.cert.Leaf().Raw) {
+		if err == nil && bytes.Equal(fresh.raw(), now.cert.raw()) {
 			err = fmt.Errorf("issuer %s gave certificate %s again, which is to be renewed", t.key.issuer, fresh.serial)
 		}
 	}
@@ -280,7 +280,7 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 		return
 	}
 	k.log.Info("certificate obtained", "names", t.names, "issuer", t.key.issuer,
-		"serial", fresh.serial, "notAfter", fresh.Leaf().NotAfter)
+		"serial", fresh.serial, "notAfter", fresh.NotAfter)
 	k.done(lease.Context(), t, req, fresh)
 	if now.attemptRevision != "" {
 		// Left behind it does no harm: it is older than the certificate.
@@ -297,9 +297,9 @@ func (k *Keeper) obtain(ctx context.Context, kk key, req Request) (b Bundle, fre
 		if fresh, err = Check(b, req.Names); err != nil {
 			return fmt.Errorf("check what issuer %s gave: %w", kk.issuer, err)
 		}
-		if now := time.Now(); !fresh.Leaf().NotAfter.After(now) {
+		if now := time.Now(); !fresh.NotAfter.After(now) {
 			return fmt.Errorf("check what issuer %s gave: certificate %s ended %s, it is %s here", kk.issuer,
-				fresh.serial, fresh.Leaf().NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+				fresh.serial, fresh.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
 		fresh.Issuer, fresh.Obtained = kk.issuer, time.Now()
 		return nil
@@ -338,7 +338,7 @@ func (k *Keeper) save(lease store.Lease, kk key, now current, b Bundle, fresh *C
 		if bytes.Equal(e.Value, value) {
 			return nil // written after all
 		}
-		if c, err := decodeCertificate(kk, e.Value); err == nil && !c.Leaf().NotAfter.Before(fresh.Leaf().NotAfter) {
+		if c, err := decodeCertificate(kk, e.Value); err == nil && !c.NotAfter.Before(fresh.NotAfter) {
 			return nil // imported meanwhile
 		}
 		have = e.Revision
