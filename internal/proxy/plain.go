@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"gatehouse/internal/http1"
@@ -25,7 +26,11 @@ func (p *Proxy) plain(x *wire.Exchange, entryPoint string) bool {
 	}
 	d := s.drain
 	defer d.leave()
-	found := s.matchHead(entryPoint, plainHead(x))
+	h := heads.Get().(*route.Head)
+	plainHead(h, x)
+	found := s.matchHead(entryPoint, h)
+	*h = route.Head{}
+	heads.Put(h)
 	if found == nil || found.plain == nil {
 		return false
 	}
@@ -33,11 +38,13 @@ func (p *Proxy) plain(x *wire.Exchange, entryPoint string) bool {
 	return found.plain(x)
 }
 
+var heads = sync.Pool{New: func() any { return new(route.Head) }}
+
 // plainHead is what rules look at. Its strings are the bytes of the request's
 // buffer: they hold while the rules are matched.
-func plainHead(x *wire.Exchange) *route.Head {
+func plainHead(h *route.Head, x *wire.Exchange) {
 	query, _ := x.Req.Query()
-	h := &route.Head{
+	*h = route.Head{
 		Method: text(x.Req.Method()), Host: text(x.Req.Host()), Path: text(x.Req.Path()), RawQuery: text(query),
 		Fields: (*fields)(x.Req), RemoteAddr: x.Remote,
 	}
@@ -46,7 +53,6 @@ func plainHead(x *wire.Exchange) *route.Head {
 			h.Path = decoded
 		}
 	}
-	return h
 }
 
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -46,6 +46,7 @@ type call struct {
 	stop    func()     // ends the watch; nil: there is none
 	odd     bool       // the connection must not be used again
 	started bool       // some of the answer has come
+	at      int64      // now, or nearly; 0: not known
 }
 
 // downstream is who waits for the answer.
@@ -82,6 +83,12 @@ type lostError struct{ error }
 
 func (e lostError) Unwrap() error { return e.error }
 
+// isLost tells whether the request may be sent once more on another connection.
+func isLost(err error) bool {
+	var lost lostError
+	return errors.As(err, &lost)
+}
+
 // badAnswer is an answer that has no safe reading.
 type badAnswer struct{ why http1.Reason }
 
@@ -91,7 +98,8 @@ func (e badAnswer) Error() string { return "malformed answer: " + e.why.Error() 
 // connection to o, and reads the head of the final answer. On an error no
 // connection is held.
 func (c *call) ask(ctx context.Context, o *origin, body *upload) error {
-	l := o.take()
+	c.at = wire.Now()
+	l := o.take(c.at)
 	c.answer = o.answer
 	for {
 		if l == nil {
@@ -106,11 +114,11 @@ func (c *call) ask(ctx context.Context, o *origin, body *upload) error {
 			return nil
 		}
 		c.abandon()
-		var unsent sendError
-		if !errors.As(err, &unsent) {
+		if _, unsent := err.(sendError); !unsent {
 			return err
 		}
-		l = o.take() // one that was closed or odd while it waited costs nothing
+		c.at = wire.Now()
+		l = o.take(c.at) // one that was closed or odd while it waited costs nothing
 	}
 }
 
@@ -129,7 +137,7 @@ func (c *call) exchange(body *upload) error {
 			body.start(l)
 		}
 	}
-	now := wire.Now()
+	now := c.at
 	by := now + int64(c.answer)
 	l.ReadBy(now + int64(c.wait(patience)))
 	if body == nil {
@@ -333,6 +341,7 @@ func (c *call) received() ([]byte, error) {
 
 // refill reads further bytes of the body.
 func (c *call) refill() error {
+	c.at = 0
 	if c.extra == nil {
 		c.extra = wire.Buffer(wire.LargeSize)
 	}
@@ -395,7 +404,10 @@ func (c *call) end() {
 		l.Close()
 		return
 	}
-	l.origin.put(l)
+	if c.at == 0 {
+		c.at = wire.Now()
+	}
+	l.origin.put(l, c.at)
 }
 
 // abandon ends a call that failed.

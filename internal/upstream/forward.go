@@ -79,7 +79,7 @@ func (g *outgoing) takeBody(tls bool) error {
 func (g *outgoing) send(o *origin) error {
 	for try := 0; ; try++ {
 		if g.out == nil {
-			g.out = wire.Buffer(wire.SmallSize)
+			g.out = wire.Buffer(wire.SmallSize + len(g.short))
 		}
 		out, why := http1.AppendHTTPRequest(g.out[:0], g.req, g.host)
 		if why != 0 {
@@ -90,8 +90,7 @@ func (g *outgoing) send(o *origin) error {
 		}
 		g.out = append(http1.AppendEnd(out), g.short...)
 		err := g.ask(g.req.Context(), o, g.long)
-		var lost lostError
-		if try > 1 || err == nil || !errors.As(err, &lost) || !g.repeatable() {
+		if err == nil || try > 1 || !isLost(err) || !g.repeatable() {
 			return err
 		}
 	}
@@ -186,7 +185,8 @@ func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 		rec.Server, rec.Retries = s.text, tries
 		s.state.inFlight.Add(1)
 		err := f.send(s.origin)
-		rec.Upstream = time.Duration(wire.Now() - start)
+		f.at = wire.Now()
+		rec.Upstream = time.Duration(f.at - start)
 		client := isClient(err)
 		p.settle(s, err, client == nil && !f.left.Load() && r.Context().Err() == nil)
 		if err == nil {

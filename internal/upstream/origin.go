@@ -87,12 +87,11 @@ func (o *origin) secure(config *tls.Config) {
 }
 
 // take gives an idle connection, nil where there is none.
-func (o *origin) take() *link {
+func (o *origin) take(now int64) *link {
 	if o.idle.Load() == 0 {
 		return nil
 	}
 	start := rand.Uint32()
-	now := wire.Now()
 	for i := range uint32(originShards) {
 		s := &o.shards[(start+i)%originShards]
 		s.mu.Lock()
@@ -114,7 +113,7 @@ func (o *origin) take() *link {
 }
 
 // put keeps a connection for the next exchange.
-func (o *origin) put(l *link) {
+func (o *origin) put(l *link, now int64) {
 	if o.closed.Load() {
 		l.Close()
 		return
@@ -124,7 +123,7 @@ func (o *origin) put(l *link) {
 		l.Close()
 		return
 	}
-	l.since = wire.Now()
+	l.since = now
 	s := &o.shards[rand.Uint32()%originShards]
 	s.mu.Lock()
 	s.links = append(s.links, l)

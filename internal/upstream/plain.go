@@ -105,7 +105,8 @@ func (r *relay) serve(keepHost bool) bool {
 		x.Server, x.Retries = s.text, tries
 		s.state.inFlight.Add(1)
 		err := r.askServer(s)
-		x.Upstream = time.Duration(wire.Now() - start)
+		r.at = wire.Now()
+		x.Upstream = time.Duration(r.at - start)
 		client := isClient(err)
 		p.settle(s, err, client == nil && !r.left.Load() && err != errHTTP2)
 		if err == nil {
@@ -154,13 +155,12 @@ func (r *relay) takeBody() error {
 func (r *relay) askServer(s *server) error {
 	for try := 0; ; try++ {
 		if r.out == nil {
-			r.out = wire.Buffer(wire.SmallSize)
+			r.out = wire.Buffer(wire.SmallSize + len(r.short))
 		}
 		r.out = http1.AppendEnd(http1.AppendRequest(r.out[:0], r.x.Req, &r.onward))
 		r.out = append(r.out, r.short...)
 		err := r.ask(context.Background(), s.origin, r.long)
-		var lost lostError
-		if try > 1 || err == nil || !errors.As(err, &lost) || !r.repeatable() {
+		if err == nil || try > 1 || !isLost(err) || !r.repeatable() {
 			return err
 		}
 	}

@@ -102,6 +102,9 @@ func (u *upload) cut(l *link) {
 
 // isClient gives the trouble with the client's body, if that is what err is.
 func isClient(err error) error {
+	if err == nil {
+		return nil
+	}
 	var c clientError
 	if errors.As(err, &c) {
 		return c.error
