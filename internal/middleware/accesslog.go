@@ -25,6 +25,13 @@ type AccessLogOptions struct {
 // are dropped and counted, so that a full or slow disk never holds a request.
 const accessBuffer = 4 << 20
 
+// Lines are written together: so long after the first of them, or as soon as
+// there are so many bytes.
+const (
+	accessGather = 50 * time.Millisecond
+	accessBatch  = 64 << 10
+)
+
 // AccessLog writes one line per request, from a goroutine of its own. All
 // methods may be called from any goroutine.
 type AccessLog struct {
@@ -40,6 +47,7 @@ type AccessLog struct {
 	closed  bool
 
 	wake chan struct{} // there is something waiting, or it is over
+	full chan struct{} // there is a batch waiting, or it is over
 	done chan struct{} // the writer has ended
 
 	fileMu sync.Mutex
@@ -52,7 +60,7 @@ type AccessLog struct {
 func OpenAccessLog(opts AccessLogOptions) (*AccessLog, error) {
 	a := &AccessLog{
 		path: opts.FilePath, logger: opts.Logger,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	switch opts.Format {
 	case "", "common":
@@ -102,7 +110,8 @@ func (a *AccessLog) Close(ctx context.Context) error {
 	a.mu.Lock()
 	a.closed = true
 	a.mu.Unlock()
-	a.rouse()
+	signal(a.wake)
+	signal(a.full)
 	select {
 	case <-a.done:
 	case <-ctx.Done():
@@ -117,9 +126,9 @@ func (a *AccessLog) Close(ctx context.Context) error {
 	return closer.Close()
 }
 
-func (a *AccessLog) rouse() {
+func signal(to chan<- struct{}) {
 	select {
-	case a.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }
@@ -132,10 +141,17 @@ func (a *AccessLog) add(line []byte) {
 		a.dropped.Add(1)
 		return
 	}
+	before := len(a.waiting)
 	a.waiting = append(a.waiting, line...)
+	after := len(a.waiting)
 	a.lines++
 	a.mu.Unlock()
-	a.rouse()
+	if before == 0 {
+		signal(a.wake)
+	}
+	if before < accessBatch && after >= accessBatch {
+		signal(a.full)
+	}
 }
 
 // write swaps buffers with the requests and writes, for ever.
@@ -143,7 +159,13 @@ func (a *AccessLog) write() {
 	defer close(a.done)
 	var spare []byte
 	var lastWarn time.Time
+	gather := time.NewTimer(accessGather)
 	for range a.wake {
+		gather.Reset(accessGather)
+		select {
+		case <-gather.C:
+		case <-a.full:
+		}
 		a.mu.Lock()
 		batch, lines, closed := a.waiting, a.lines, a.closed
 		a.waiting, a.lines = spare[:0], 0
