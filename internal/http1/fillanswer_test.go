@@ -17,7 +17,7 @@ func TestFillAnswer(t *testing.T) {
 	}
 	h := http.Header{"Set-Cookie": {"first=1"}}
 	r.Fill(h)
-	want := http.Header{"Set-Cookie": {"first=1", "a=b", "c=d"}, "X-Odd_name": {"v"}}
+	want := http.Header{"Content-Length": {"3"}, "Set-Cookie": {"first=1", "a=b", "c=d"}, "X-Odd_name": {"v"}}
 	if diff := cmp.Diff(want, h); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

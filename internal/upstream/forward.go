@@ -8,8 +8,8 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,17 +25,15 @@ type outgoing struct {
 	host  string // for the server; "": the client's
 	short []byte // a short body, read beforehand; nil: none
 	long  *upload
-	tell  func(*http1.Response) // of interim answers; nil: nobody
-	left  atomic.Bool           // the context ended while the server was silent
+	left  atomic.Bool // the context ended while the server was silent
 }
 
-// newOutgoing makes a request ready to be sent, repeatedly if need be; free
-// gives its memory back.
-func newOutgoing(req *http.Request, host string) *outgoing {
-	g := &outgoing{call: newCall(), req: req, host: host}
-	g.down = g
-	g.asked = http1.Asked{Head: req.Method == http.MethodHead, WebSocket: req.Header.Get("Upgrade") != ""}
-	return g
+// begin makes a request ready to be sent, repeatedly if need be; free gives its
+// memory back.
+func (g *outgoing) begin(req *http.Request, down downstream) {
+	g.call, g.req, g.host, g.long = newCall(), req, "", nil
+	g.down = down
+	g.asked = http1.Asked{Head: req.Method == http.MethodHead, WebSocket: req.Header["Upgrade"] != nil}
 }
 
 func (g *outgoing) free() {
@@ -45,7 +43,8 @@ func (g *outgoing) free() {
 	}
 	g.call.free()
 	wire.Free(g.short)
-	g.short = nil
+	g.call, g.req, g.short, g.long = nil, nil, nil, nil
+	g.left.Store(false)
 }
 
 // takeBody reads a short body, and prepares to send any other.
@@ -102,12 +101,8 @@ func (g *outgoing) repeatable() bool {
 		g.req.Context().Err() == nil
 }
 
-// interim is that of downstream.
-func (g *outgoing) interim(res *http1.Response) {
-	if g.tell != nil {
-		g.tell(res)
-	}
-}
+// interim is that of downstream: nobody is told.
+func (g *outgoing) interim(*http1.Response) {}
 
 // watch is that of downstream.
 func (g *outgoing) watch(cut func()) (stop func()) {
@@ -162,8 +157,9 @@ func (p *pool) speaksHTTP1() bool {
 // forward answers a request by asking servers until one answers.
 func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 	rec := middleware.RecordFrom(r.Context())
-	f := &forwarding{outgoing: newOutgoing(endToEnd(r), ""), w: w, pool: p}
-	f.tell = f.passInterim
+	f := forwardings.Get().(*forwarding)
+	f.begin(endToEnd(r), f)
+	f.w, f.pool = w, p
 	defer f.free()
 	if err := f.takeBody(p.servers == nil || p.servers[0].origin.client != nil); err != nil {
 		p.fail(w, r, &askError{client: err.(clientError).error, err: err})
@@ -188,15 +184,13 @@ func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 		f.at = wire.Now()
 		rec.Upstream = time.Duration(f.at - start)
 		client := isClient(err)
-		p.settle(s, err, client == nil && !f.left.Load() && r.Context().Err() == nil)
+		p.settle(s, err, err != nil && client == nil && !f.left.Load() && r.Context().Err() == nil)
 		if err == nil {
 			if isNew {
 				p.sticky.pin(w.Header(), i)
 			}
-			func() {
-				defer s.state.inFlight.Add(-1)
-				f.answer(s)
-			}()
+			defer s.state.inFlight.Add(-1)
+			f.answer(s)
 			return
 		}
 		s.state.inFlight.Add(-1)
@@ -214,15 +208,23 @@ func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 	p.fail(w, r, failed)
 }
 
-// forwarding is one request of forward.
+// forwarding is one request of forward. It is pooled.
 type forwarding struct {
-	*outgoing
+	outgoing
 	w    http.ResponseWriter
 	pool *pool
 }
 
-// passInterim passes an interim answer on.
-func (f *forwarding) passInterim(res *http1.Response) {
+var forwardings = sync.Pool{New: func() any { return new(forwarding) }}
+
+func (f *forwarding) free() {
+	f.outgoing.free()
+	f.w, f.pool = nil, nil
+	forwardings.Put(f)
+}
+
+// interim passes an interim answer on.
+func (f *forwarding) interim(res *http1.Response) {
 	h := f.w.Header()
 	before := h.Clone()
 	res.Fill(h)
@@ -242,9 +244,6 @@ func (f *forwarding) answer(s *server) {
 	if status == http.StatusSwitchingProtocols {
 		f.upgrade()
 		return
-	}
-	if n := f.res.ContentLength(); n >= 0 {
-		h["Content-Length"] = []string{strconv.FormatInt(n, 10)}
 	}
 	announced := f.res.Announced()
 	if len(announced) > 0 {

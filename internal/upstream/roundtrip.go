@@ -22,7 +22,8 @@ func (t *http1RoundTripper) RoundTrip(req *http.Request) (*http.Response, error)
 	if t.origin.protocol.Load() == speaksHTTP2 {
 		return t.fallback.RoundTrip(req)
 	}
-	g := newOutgoing(req, "")
+	g := new(outgoing)
+	g.begin(req, g)
 	err := g.takeBody(t.origin.client != nil)
 	if err == nil {
 		err = g.send(t.origin)
@@ -55,9 +56,6 @@ func (g *outgoing) response() *http.Response {
 		res.Header["Connection"], res.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 		res.Body = &upgradedBody{body}
 		return res
-	}
-	if n := res.ContentLength; n >= 0 {
-		res.Header["Content-Length"] = []string{strconv.FormatInt(n, 10)}
 	}
 	for _, name := range g.res.Announced() {
 		if res.Trailer == nil {
