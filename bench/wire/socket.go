@@ -96,6 +96,9 @@ func (s *socket) Read(b []byte) (int, error) {
 		return n, err
 	}
 	n, err := unix.Read(s.fd, b)
+	for err == syscall.EINTR {
+		n, err = unix.Read(s.fd, b)
+	}
 	switch {
 	case err != nil:
 		return 0, err
@@ -115,6 +118,9 @@ func (s *socket) Write(b []byte) (int, error) {
 	}
 	for sent := 0; sent < len(b); {
 		n, err := unix.Write(s.fd, b[sent:])
+		if err == syscall.EINTR {
+			continue
+		}
 		if err != nil {
 			return sent, err
 		}
