@@ -89,11 +89,13 @@ var later = map[string]bool{
 	"API.readOnly":            true,
 	"AccessLog.bufferingSize": true,
 	"Store.kind":              true, "Store.directory": true, "Store.prefix": true, "Store.ttl": true,
-	"Store.endpoint": true, "Store.username": true, "Store.password": true,
+	"Store.endpoint": true, "Store.username": true, "Store.password": true, "Store.copy": true,
+	"EntryPoint.h2c": true,
 }
 
-// never are settings that are consumed by storeconfig itself.
-var never = map[string]bool{"ACME.storageFile": true}
+// never are settings that are consumed by storeconfig itself, and the keys that
+// seal what is in the store: beside it they would seal nothing.
+var never = map[string]bool{"ACME.storageFile": true, "Store.sealKey": true}
 
 // section writes a struct; otherwise holds what it is by default, if known.
 func (w *treeWriter) section(at string, v, otherwise reflect.Value) {
