@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 	"store/filestore":  {"store"},
 	"store/etcd2store": {"store"},
 	"store/etcd3store": {"store"},
+	"store/kubestore":  {"kubeclient", "store"},
 	"store/storetest":  {"store"},
 	// stores around a store: private keys sealed, a copy on this machine
 	"store/sealstore": {"store"},

@@ -25,6 +25,10 @@ import (
 // objects are shared: nobody may modify them. Its methods may be called from
 // any goroutine.
 type Mirror[T any, P Object[T]] struct {
+	// Told, if set before Run, is called whenever Trouble comes, changes or
+	// ends, under the same rules as changed.
+	Told func(error)
+
 	objects   Objects[T, P]
 	selection Selection
 	changed   func(before, after P)
@@ -107,9 +111,13 @@ func (m *Mirror[T, P]) note(ctx context.Context, verb string, err error) {
 	before := m.trouble
 	m.trouble = err
 	m.mu.Unlock()
+	news := err != nil && (before == nil || before.Error() != err.Error())
+	if m.Told != nil && (news || err == nil && before != nil) {
+		m.Told(err)
+	}
 	log := m.objects.client.log
 	switch {
-	case err != nil && (before == nil || before.Error() != err.Error()):
+	case news:
 		log.Warn("kubernetes objects not followed", "resource", m.objects.resource, "namespace", m.selection.Namespace, "error", err, "next", "within 2s")
 	case err == nil && before != nil && verb == "watch":
 		log.Info("kubernetes objects followed again", "resource", m.objects.resource, "namespace", m.selection.Namespace)
@@ -121,6 +129,7 @@ type source[T any, P Object[T]] struct{ m *Mirror[T, P] }
 
 func (s source[T, P]) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	list := s.m.objects.list()
+	options.ResourceVersion = "" // not what some cache has: what the server has agreed on
 	// A list of many objects takes longer than a call about one.
 	bounded, cancel := context.WithTimeoutCause(ctx, 6*s.m.objects.client.timeout, errors.New("the list took too long"))
 	defer cancel()

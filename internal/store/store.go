@@ -1,6 +1,6 @@
 // Package store is the contract of shared state: bytes under keys with
 // compare-and-swap, whole-state watches, and leases with fencing. The stores
-// themselves live below it (filestore, etcd3store, etcd2store); storetest is
+// themselves live below it (filestore, etcd3store, etcd2store, kubestore); storetest is
 // the suite every one of them passes.
 //
 // A lease saves work; compare-and-swap saves data. Nothing may be corrupted
