@@ -219,9 +219,10 @@ domains = ["*.localhost"]
 	if err := etcd.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := writer.Put(t.Context(), "frontends/two/backend", []byte("b"), ""); err != nil {
-		t.Fatal(err)
-	}
+	within(t, 5*time.Second, "the writer is connected again", second.log, func() error {
+		_, err := writer.Put(t.Context(), "frontends/two/backend", []byte("b"), "")
+		return err
+	})
 	if _, err := writer.Put(t.Context(), "frontends/two/routes/main/rule", []byte("Host:two.localhost"), ""); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,12 +106,9 @@ func FuzzParseFlags(f *testing.F) {
 func TestParseBounds(t *testing.T) {
 	deep := func(open, shut string, n int) string { return strings.Repeat(open, n) + strings.Repeat(shut, n) }
 	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
-	for i := 1; i < 12; i++ {
-		prev := "*a" + string(rune('0'+i-1))
-		if i > 10 {
-			break
-		}
-		bomb += "a" + string(rune('0'+i)) + ": &a" + string(rune('0'+i)) + " [" + strings.TrimSuffix(strings.Repeat(prev+", ", 10), ", ") + "]\n"
+	for i := 1; i < 10; i++ {
+		prev := fmt.Sprintf("*a%d", i-1)
+		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(prev+", ", 10), ", "))
 	}
 	for name, c := range map[string]struct {
 		parse func(string, []byte) (*Node, []Problem)

@@ -1,18 +1,17 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+	"go.yaml.in/yaml/v4"
+	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
 // ParseYAML turns YAML text (one document) into a Node with the position of
@@ -23,7 +22,7 @@ func ParseYAML(source string, text []byte) (*Node, []Problem) {
 	if problems := checkText(source, text); problems != nil {
 		return nil, problems
 	}
-	p := yamlParser{pos: newPositions(source, text), text: text, anchors: map[string]yamlAnchor{}}
+	p := yamlParser{pos: newPositions(source, text), text: text, anchors: map[*yaml.Node]yamlAnchor{}}
 	root := p.parse()
 	if root == nil {
 		root = &Node{Kind: Map, Origin: p.pos.at(0, "")}
@@ -35,7 +34,7 @@ func ParseYAML(source string, text []byte) (*Node, []Problem) {
 type yamlParser struct {
 	pos      positions
 	text     []byte
-	anchors  map[string]yamlAnchor
+	anchors  map[*yaml.Node]yamlAnchor // those that are read to their end
 	parts    int // nodes so far, aliases counted as what they stand for
 	problems []Problem
 }
@@ -53,14 +52,13 @@ func (p *yamlParser) report(o Origin, message, allowed string) {
 	p.problems = append(p.problems, Problem{Origin: o, Object: object, Message: message, Allowed: allowed})
 }
 
-// origin gives a token's place; go-yaml counts columns in characters.
-func (p *yamlParser) origin(tk *token.Token, key string) Origin {
-	if tk == nil || tk.Position == nil {
+// origin gives a place; go-yaml counts columns in characters.
+func (p *yamlParser) origin(line, column int, key string) Origin {
+	if line < 1 {
 		return p.pos.at(0, key)
 	}
-	line := min(max(tk.Position.Line, 1), len(p.pos.lines))
-	offset := p.pos.lines[line-1]
-	for i := 1; i < tk.Position.Column && offset < len(p.text) && p.text[offset] != '\n'; i++ {
+	offset := p.pos.lines[min(line, len(p.pos.lines))-1]
+	for i := 1; i < column && offset < len(p.text) && p.text[offset] != '\n'; i++ {
 		_, size := utf8.DecodeRune(p.text[offset:])
 		offset += size
 	}
@@ -76,31 +74,41 @@ func (p *yamlParser) parse() (root *Node) {
 			root = nil
 		}
 	}()
-	tokens := lexer.Tokenize(string(p.text))
-	if !p.bounded(tokens) {
+	// Nesting without bound is refused while it is read: go-yaml recurses.
+	limits := loaderlimits.New(loaderlimits.AliasNone(), loaderlimits.DepthFunc(func(depth int, _ *yaml.DepthContext) error {
+		if depth > 2*maxDepth {
+			return fmt.Errorf("nested too deeply (at most %d levels)", maxDepth)
+		}
 		return nil
-	}
-	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	}))
+	docs, err := yaml.NewLoader(bytes.NewReader(p.text), yaml.WithPlugin(limits))
 	if err != nil {
 		p.syntax(err)
 		return nil
 	}
-	var body ast.Node
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
+	var body *yaml.Node
+	for {
+		var doc yaml.Node
+		if err := docs.Load(&doc); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			p.syntax(err)
+			return nil
+		}
+		if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" {
 			continue
 		}
 		if body != nil {
-			p.report(p.origin(doc.Body.GetToken(), ""), "a second document", "one document per file")
+			p.report(p.origin(doc.Content[0].Line, doc.Content[0].Column, ""), "a second document", "one document per file")
 			break
 		}
-		body = doc.Body
+		body = doc.Content[0]
 	}
 	if body == nil {
 		return nil
 	}
 	n, _ := p.node(body, "", 0)
-	if n == nil || n.Kind == Scalar && n.Value == nil {
+	if n == nil {
 		return nil
 	}
 	if n.Kind != Map {
@@ -110,44 +118,22 @@ func (p *yamlParser) parse() (root *Node) {
 	return n
 }
 
-// bounded refuses nesting that would exhaust the stack of go-yaml's recursive
-// parser, before it starts: flow style by its brackets, block style by the
-// column its marks stand in.
-func (p *yamlParser) bounded(tokens token.Tokens) bool {
-	const widest = 4096
-	depth := 0
-	for _, tk := range tokens {
-		switch tk.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth--
-		case token.SequenceEntryType, token.MappingKeyType, token.MappingValueType, token.TagType, token.AnchorType:
-			if tk.Position.Column > widest && depth == 0 {
-				p.report(p.origin(tk, ""), "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
-				return false
-			}
-		}
-		if depth > maxDepth {
-			p.report(p.origin(tk, ""), "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
-			return false
-		}
-	}
-	return true
-}
-
 func (p *yamlParser) syntax(err error) {
-	var ye yaml.Error
-	if errors.As(err, &ye) {
-		p.report(p.origin(ye.GetToken(), ""), "syntax: "+ye.GetMessage(), "")
+	var le *yaml.LoadError
+	if errors.As(err, &le) {
+		message := le.Message
+		if le.ContextMsg != "" {
+			message = le.ContextMsg + ": " + message
+		}
+		p.report(p.origin(le.Mark.Line, le.Mark.Column, ""), "syntax: "+message, "")
 		return
 	}
 	p.report(Origin{Provider: "file", Source: p.pos.source}, "syntax: "+err.Error(), "")
 }
 
 // node turns one part into a Node; depth is also that of its deepest part.
-func (p *yamlParser) node(a ast.Node, key string, depth int) (_ *Node, deepest int) {
-	o := p.origin(a.GetToken(), key)
+func (p *yamlParser) node(a *yaml.Node, key string, depth int) (_ *Node, deepest int) {
+	o := p.origin(a.Line, a.Column, key)
 	if depth > maxDepth {
 		p.report(o, "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
 		return nil, depth
@@ -158,27 +144,35 @@ func (p *yamlParser) node(a ast.Node, key string, depth int) (_ *Node, deepest i
 		}
 		return nil, depth
 	}
-	switch x := a.(type) {
-	case *ast.MappingNode:
-		return p.mapping(x.Values, o, depth)
-	case *ast.MappingValueNode:
-		return p.mapping([]*ast.MappingValueNode{x}, o, depth)
-	case *ast.SequenceNode:
-		return p.sequence(x, o, depth)
-	case *ast.AnchorNode:
-		return p.anchor(x, key, depth)
-	case *ast.AliasNode:
-		return p.alias(x, o, depth)
-	case *ast.TagNode:
-		switch tag := x.GetToken().Value; tag {
-		case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq":
-			if x.Value != nil {
-				return p.node(x.Value, key, depth+1)
-			}
-		default:
-			p.report(o, "tag "+tag+" is not known", "plain values")
-		}
+	if a.Kind == yaml.AliasNode {
+		return p.alias(a, o, depth)
+	}
+	if a.Style&yaml.TaggedStyle != 0 && !coreTag(a.ShortTag()) {
+		p.report(o, "tag "+a.ShortTag()+" is not known", "plain values")
 		return nil, depth
+	}
+	before := p.parts
+	n, deepest := p.value(a, o, depth)
+	if n != nil && a.Anchor != "" {
+		p.anchors[a] = yamlAnchor{node: n, parts: p.parts - before + 1, depth: deepest - depth}
+	}
+	return n, deepest
+}
+
+func coreTag(tag string) bool {
+	switch tag {
+	case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!map", "!!seq":
+		return true
+	}
+	return false
+}
+
+func (p *yamlParser) value(a *yaml.Node, o Origin, depth int) (*Node, int) {
+	switch a.Kind {
+	case yaml.MappingNode:
+		return p.mapping(a, o, depth)
+	case yaml.SequenceNode:
+		return p.sequence(a, o, depth)
 	}
 	value, err := yamlScalar(a)
 	if err != nil {
@@ -188,37 +182,28 @@ func (p *yamlParser) node(a ast.Node, key string, depth int) (_ *Node, deepest i
 	return &Node{Value: value, Origin: o}, depth
 }
 
-func (p *yamlParser) mapping(values []*ast.MappingValueNode, o Origin, depth int) (*Node, int) {
-	n := &Node{Kind: Map, Origin: o, Fields: make([]Field, 0, len(values))}
-	if len(values) > 0 && values[0].Key != nil && o.Line > 0 {
-		// A block mapping starts at its first key; go-yaml says the colon.
-		if tk := values[0].Key.GetToken(); tk != nil && string(p.text[p.offset(o):min(p.offset(o)+1, len(p.text))]) != "{" {
-			n.Origin = p.origin(tk, o.Key)
-		}
-	}
-	seen := make(map[string]Origin, len(values))
+func (p *yamlParser) mapping(a *yaml.Node, o Origin, depth int) (*Node, int) {
+	n := &Node{Kind: Map, Origin: o, Fields: make([]Field, 0, len(a.Content)/2)}
+	seen := make(map[string]Origin, len(a.Content)/2)
 	deepest := depth
-	for _, v := range values {
-		if v.Key == nil {
+	for i := 0; i+1 < len(a.Content); i += 2 {
+		k := a.Content[i]
+		if k.Kind != yaml.ScalarNode {
+			p.report(p.origin(k.Line, k.Column, o.Key), "not a plain key", "key: value")
 			continue
 		}
-		tk := v.Key.GetToken()
-		if _, isMerge := v.Key.(*ast.MergeKeyNode); isMerge {
-			p.report(p.origin(tk, o.Key), "merge keys (<<) are not supported", "write the keys out, or use an alias as a value")
+		if k.ShortTag() == "!!merge" {
+			p.report(p.origin(k.Line, k.Column, o.Key), "merge keys (<<) are not supported", "write the keys out, or use an alias as a value")
 			continue
 		}
-		name, ok := keyText(v.Key)
-		if !ok {
-			p.report(p.origin(tk, o.Key), "not a plain key", "key: value")
-			continue
-		}
-		at := p.origin(tk, joinKey(o.Key, name))
+		name := k.Value // numbers and words like true are names here
+		at := p.origin(k.Line, k.Column, joinKey(o.Key, name))
 		if first, twice := seen[name]; twice {
 			p.report(at, "given twice, first at "+first.String(), "remove one of them")
 			continue
 		}
 		seen[name] = at
-		value, deep := p.node(v.Value, at.Key, depth+1)
+		value, deep := p.node(a.Content[i+1], at.Key, depth+1)
 		deepest = max(deepest, deep)
 		if value != nil {
 			n.Fields = append(n.Fields, Field{Name: name, Origin: at, Node: value})
@@ -227,29 +212,10 @@ func (p *yamlParser) mapping(values []*ast.MappingValueNode, o Origin, depth int
 	return n, deepest
 }
 
-// offset is the inverse of positions.at.
-func (p *yamlParser) offset(o Origin) int { return p.pos.lines[o.Line-1] + o.Column - 1 }
-
-// keyText gives a key's name; numbers and words like true are names here.
-func keyText(k ast.MapKeyNode) (string, bool) {
-	switch x := k.(type) {
-	case *ast.StringNode:
-		return x.Value, true
-	case *ast.MappingKeyNode:
-		if s, ok := x.Value.(*ast.StringNode); ok {
-			return s.Value, true
-		}
-		return "", false
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
-		return k.GetToken().Value, true
-	}
-	return "", false
-}
-
-func (p *yamlParser) sequence(x *ast.SequenceNode, o Origin, depth int) (*Node, int) {
-	n := &Node{Kind: List, Origin: o, Items: make([]*Node, 0, len(x.Values))}
+func (p *yamlParser) sequence(a *yaml.Node, o Origin, depth int) (*Node, int) {
+	n := &Node{Kind: List, Origin: o, Items: make([]*Node, 0, len(a.Content))}
 	deepest := depth
-	for i, v := range x.Values {
+	for i, v := range a.Content {
 		item, deep := p.node(v, joinKey(o.Key, strconv.Itoa(i)), depth+1)
 		deepest = max(deepest, deep)
 		if item != nil {
@@ -259,58 +225,44 @@ func (p *yamlParser) sequence(x *ast.SequenceNode, o Origin, depth int) (*Node, 
 	return n, deepest
 }
 
-func (p *yamlParser) anchor(x *ast.AnchorNode, key string, depth int) (*Node, int) {
-	before := p.parts
-	n, deepest := p.node(x.Value, key, depth)
-	if n != nil && x.Name != nil {
-		p.anchors[x.Name.GetToken().Value] = yamlAnchor{node: n, parts: p.parts - before, depth: deepest - depth}
-	}
-	return n, deepest
-}
-
 // alias shares the anchor's Node: it is immutable. What it stands for is
 // counted, so that aliases of aliases cannot grow without bound.
-func (p *yamlParser) alias(x *ast.AliasNode, o Origin, depth int) (*Node, int) {
-	name := ""
-	if x.Value != nil {
-		name = x.Value.GetToken().Value
-	}
-	a, ok := p.anchors[name]
+func (p *yamlParser) alias(x *yaml.Node, o Origin, depth int) (*Node, int) {
+	a, ok := p.anchors[x.Alias]
 	if !ok {
-		p.report(o, "alias *"+name+" without an anchor before it", "&"+name+" marks the value")
+		p.report(o, "alias *"+x.Value+" without an anchor before it", "&"+x.Value+" marks the value")
 		return nil, depth
 	}
 	if depth+a.depth > maxDepth || p.parts+a.parts > maxParts {
-		p.report(o, "alias *"+name+" makes the file too large or too deep", "")
+		p.report(o, "alias *"+x.Value+" makes the file too large or too deep", "")
 		return nil, depth
 	}
 	p.parts += a.parts
 	return a.node, depth + a.depth
 }
 
-// yamlScalar reads a single value.
-func yamlScalar(a ast.Node) (any, error) {
-	switch x := a.(type) {
-	case *ast.NullNode:
+// yamlScalar reads a single value. Dates and times are text here.
+func yamlScalar(a *yaml.Node) (any, error) {
+	switch tag := a.ShortTag(); tag {
+	case "!!null":
 		return nil, nil
-	case *ast.BoolNode:
-		return x.Value, nil
-	case *ast.StringNode:
-		return x.Value, nil
-	case *ast.LiteralNode:
-		return x.Value.Value, nil
-	case *ast.FloatNode:
-		return x.Value, nil
-	case *ast.IntegerNode:
-		switch i := x.Value.(type) {
-		case int64:
-			return i, nil
-		case uint64:
-			if i <= math.MaxInt64 {
-				return int64(i), nil
-			}
+	case "!!bool":
+		return strings.EqualFold(a.Value, "true"), nil
+	case "!!str", "!!timestamp", "!!merge":
+		return a.Value, nil
+	case "!!float":
+		var f float64
+		if err := a.Decode(&f); err != nil {
+			return nil, fmt.Errorf("%q is no number", a.Value)
 		}
-		return nil, fmt.Errorf("number %s is out of range", x.GetToken().Value)
+		return f, nil
+	case "!!int":
+		var i int64
+		if err := a.Decode(&i); err != nil {
+			return nil, fmt.Errorf("number %s is out of range %d to %d", a.Value, math.MinInt64, math.MaxInt64)
+		}
+		return i, nil
+	default:
+		return nil, fmt.Errorf("%s is no value that configuration can have", tag)
 	}
-	return nil, fmt.Errorf("%s is no value that configuration can have", strings.ToLower(a.Type().String()))
 }
