@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"middleware":    {"config"},
 	"upstream":      {"config", "http1", "middleware", "wire"},
 	"entrypoint":    {"config", "entrypoint/*", "http1", "middleware", "wire"},
-	"entrypoint/h2": {},
+	"entrypoint/h2": {"http1"},
 	"provider":      {"config"},
 	// parts of entrypoint that know nothing of it
 	"entrypoint/h3":         {},

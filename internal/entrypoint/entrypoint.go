@@ -193,7 +193,7 @@ func Listen(opts Options) (*Server, error) {
 	s.bindHTTP3(outer)
 	outer, s.compat = s.announce(outer), s.announce(s.compat)
 	if opts.TLS != nil || opts.H2C {
-		s.h2 = newHTTP2(opts, outer)
+		s.h2 = newHTTP2(s, outer)
 	}
 	return s, nil
 }

@@ -230,5 +230,7 @@ func validIP(s string) bool {
 
 func isGRPC(r *http.Request) bool {
 	ct := r.Header["Content-Type"]
-	return len(ct) > 0 && strings.HasPrefix(ct[0], "application/grpc")
+	return len(ct) > 0 && isGRPCType(ct[0])
 }
+
+func isGRPCType(contentType string) bool { return strings.HasPrefix(contentType, "application/grpc") }

@@ -17,7 +17,9 @@ import (
 // forEver stands for no limit where 0 would mean a default.
 const forEver = 100 * 365 * 24 * time.Hour
 
-func newHTTP2(opts Options, handler http.Handler) *h2.Server {
+// newHTTP2 gives the server of HTTP/2; handler is for tunnels.
+func newHTTP2(s *Server, handler http.Handler) *h2.Server {
+	opts := s.opts
 	limit := func(d time.Duration) time.Duration {
 		if d <= 0 {
 			return forEver
@@ -28,7 +30,7 @@ func newHTTP2(opts Options, handler http.Handler) *h2.Server {
 		handler = timed(opts, handler)
 	}
 	return h2.New(h2.Options{
-		Handler: handler, Logger: opts.Logger.With("entryPoint", opts.Name),
+		Handler: handler, Serve: s.serveStream, AltSvc: string(s.altSvcText), Logger: opts.Logger.With("entryPoint", opts.Name),
 		MaxHeaderBytes: opts.MaxHeaderBytes, ReadHeaderTimeout: limit(opts.ReadHeaderTimeout),
 		IdleTimeout: limit(opts.IdleTimeout), WriteStallTimeout: limit(opts.WriteStallTimeout),
 	})
@@ -56,7 +58,7 @@ func (c *conn) serveHTTP2(read []byte) {
 	if c.TLS() != nil {
 		nc = c.TLS()
 	}
-	c.server.h2.ServeConn(context.WithValue(context.Background(), peerKey{}, c.peer), nc, read)
+	c.server.h2.ServeConn(context.WithValue(context.WithValue(context.Background(), peerKey{}, c.peer), connKey{}, c), nc, read)
 }
 
 // alpn gives what a handshake has agreed on.

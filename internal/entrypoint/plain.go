@@ -60,17 +60,20 @@ func (x *turn) tunnel() {
 // observe begins the entry for Options.Observe. Its strings are the bytes of
 // the request's buffer, which hold until it is over.
 func (x *turn) observe() {
-	r := &x.req
-	x.entry = middleware.Entry{
-		EntryPoint: x.conn.server.name, Remote: x.conn.remote,
-		Method: text(r.Method()), URI: text(r.Target()), Proto: "HTTP/1.1", Host: text(r.Host()),
-		Agent: text(r.Lookup("user-agent")), Referer: text(r.Lookup("referer")),
-		TLS: x.conn.TLS() != nil, BodySize: r.ContentLength(),
-	}
-	if r.Minor() == 0 {
+	x.entry = entryOf(&x.req, x.conn)
+	if x.req.Minor() == 0 {
 		x.entry.Proto = "HTTP/1.0"
 	}
 	x.entry.Start = time.Now()
+}
+
+func entryOf(r *http1.Request, c *conn) middleware.Entry {
+	return middleware.Entry{
+		EntryPoint: c.server.name, Remote: c.remote,
+		Method: text(r.Method()), URI: text(r.Target()), Proto: "HTTP/1.1", Host: text(r.Host()),
+		Agent: text(r.Lookup("user-agent")), Referer: text(r.Lookup("referer")),
+		TLS: c.TLS() != nil, BodySize: r.ContentLength(),
+	}
 }
 
 // observeLine tells of a request of which nothing but the first line is worth

@@ -141,8 +141,9 @@ func (r *relay) takeBody() error {
 		_, err := io.ReadFull(x.Body, r.short)
 		return err
 	}
-	r.long = &upload{
-		from: x.Body, expect: x.Req.Expects100(), interrupt: x.Conn.Interrupt, resume: x.Conn.Resume,
+	r.long = &upload{from: x.Body, expect: x.Req.Expects100(), interrupt: closeBody(x)}
+	if x.To == nil {
+		r.long.resume = x.Conn.Resume
 	}
 	if n < 0 {
 		r.long.last = func(dst []byte) []byte { return http1.AppendLastChunk(dst, x.Trailers()) }
@@ -189,6 +190,10 @@ func (r *relay) interim(res *http1.Response) {
 		}
 		r.x.Continued = true
 	}
+	if r.x.To != nil {
+		r.x.To.Interim(res)
+		return
+	}
 	b := wire.Buffer(wire.SmallSize)
 	r.x.Conn.Write(http1.AppendEnd(http1.AppendResponse(b[:0], res, http1.Reply{Minor: 1}))) //nolint:errcheck // the final answer will tell
 	wire.Free(b)
@@ -196,16 +201,24 @@ func (r *relay) interim(res *http1.Response) {
 
 // watch has somebody wait for the client to leave.
 func (r *relay) watch(cut func()) (stop func()) {
-	return r.x.Conn.Watch(func() {
+	gone := func() {
 		r.left.Store(true)
 		cut()
-	})
+	}
+	if r.x.To != nil {
+		return r.x.To.Watch(gone)
+	}
+	return r.x.Conn.Watch(gone)
 }
 
 // answer passes the answer on.
 func (r *relay) answer(s *server) {
 	x := r.x
 	x.Status = r.res.Status()
+	if x.To != nil {
+		r.answerTo(s)
+		return
+	}
 	if x.Status == http.StatusSwitchingProtocols {
 		r.tunnel()
 		return
@@ -337,6 +350,11 @@ func refusePlain(x *wire.Exchange, status int, why Reason) {
 		out = http1.AppendField(out, "Connection", "keep-alive")
 	}
 	out = http1.AppendEnd(out)
+	if x.To != nil {
+		refuseTo(x, out, text)
+		wire.Free(b)
+		return
+	}
 	if x.Req.Kind() != http1.MethodHead {
 		out = append(out, text...)
 		x.Sent = int64(len(text))

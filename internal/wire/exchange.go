@@ -13,7 +13,8 @@ import (
 // It belongs to that goroutine and is over when the call returns.
 type Exchange struct {
 	// Set by the entry point.
-	Conn    *Conn
+	Conn    *Conn    // nil where To is set
+	To      Answerer // nil: the client speaks HTTP/1.1 on Conn
 	Req     *http1.Request
 	Client  *http1.Client
 	Remote  string    // address of the peer, "ip:port"
@@ -41,4 +42,23 @@ type Exchange struct {
 	Server    string
 	Retries   int
 	Upstream  time.Duration
+}
+
+// Answerer is the client's side of an exchange that is not an HTTP/1.1
+// connection: a stream of HTTP/2. All but Watch are for the goroutine of the
+// exchange; what they are given is used up when they return.
+type Answerer interface {
+	// Interim passes an interim answer on.
+	Interim(res *http1.Response)
+	// Begin begins the answer; its head may wait for content.
+	Begin(res *http1.Response)
+	// Write sends content, which may wait for Flush.
+	Write(p []byte) (int, error)
+	// Flush sends what is there, the head at least.
+	Flush() error
+	// End ends the content; t nil: no trailers.
+	End(t *http1.Trailers)
+	// Watch calls gone when the client has left, until stop is called, which
+	// waits for it.
+	Watch(gone func()) (stop func())
 }

@@ -82,7 +82,9 @@ func (b *body) take() (waits bool, err error) {
 		return false, nil
 	case st.remoteDone:
 		for name, values := range st.trailer {
-			st.req.Trailer[name] = values
+			if st.req.Trailer != nil {
+				st.req.Trailer[name] = values
+			}
 		}
 		return false, io.EOF
 	case over:

@@ -219,6 +219,10 @@ func (c *conn) field(f hpack.HeaderField) {
 		b.trailer[name] = append(b.trailer[name], f.Value)
 		return
 	}
+	if c.inText(b) {
+		b.st.addText(b, f.Name, f.Value)
+		return
+	}
 	b.st.addHeader(c.canonical(f.Name), f.Value)
 }
 
@@ -369,6 +373,10 @@ func validPath(path, method string) bool {
 // request makes the net/http view of the block; false: it cannot be told so.
 func (st *stream) request(b *block) bool {
 	c := st.c
+	if c.inText(b) {
+		st.endText(b)
+		return true
+	}
 	tunnel := b.protocol != ""
 	if tunnel && b.protocol != "websocket" {
 		return false

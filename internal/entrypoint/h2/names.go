@@ -97,16 +97,17 @@ func appendField(b []byte, name, value string) []byte {
 }
 
 // appendString appends a string without Huffman coding.
-func appendString(b []byte, s string) []byte {
-	n := len(s)
+func appendString(b []byte, s string) []byte { return append(appendLength(b, len(s)), s...) }
+
+func appendLength(b []byte, n int) []byte {
 	if n < 127 {
-		return append(append(b, byte(n)), s...)
+		return append(b, byte(n))
 	}
 	b = append(b, 127)
 	for n -= 127; n >= 128; n >>= 7 {
 		b = append(b, byte(n)|128)
 	}
-	return append(append(b, byte(n)), s...)
+	return append(b, byte(n))
 }
 
 // appendStatus appends the :status line.

@@ -27,13 +27,14 @@ type response struct {
 	wrote    int64    // content so far
 	block    []byte   // the head, encoded
 	trailers []string // announced
+	tail     []byte   // trailers, encoded
 	sent     bool     // the head is appended; under conn.mu
 }
 
 func (w *response) start(head bool) { w.head, w.declared = head, -1 }
 
 func (w *response) reset() {
-	*w = response{st: w.st, header: w.header, block: w.block[:0], trailers: w.trailers[:0]}
+	*w = response{st: w.st, header: w.header, block: w.block[:0], trailers: w.trailers[:0], tail: w.tail[:0]}
 	if cap(w.block) > 4<<10 {
 		w.block = nil
 	}
@@ -273,7 +274,8 @@ func (st *stream) finish() {
 }
 
 // trailerBlock encodes the trailers; nil: none.
-func (w *response) trailerBlock() (b []byte) {
+func (w *response) trailerBlock() []byte {
+	b := w.tail
 	for _, name := range w.trailers {
 		b = appendValues(b, name, w.header[name])
 	}

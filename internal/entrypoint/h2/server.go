@@ -32,6 +32,11 @@ type Options struct {
 	Handler http.Handler
 	Logger  *slog.Logger // nil: nothing is logged
 
+	// Serve, if set, is given every request but tunnels in place of Handler. It
+	// returns whether the answer is whole: if not its stream is reset.
+	Serve  func(*Stream) (whole bool)
+	AltSvc string // for answers begun with Stream.Begin; "": none
+
 	MaxHeaderBytes    int           // a request's head, as RFC 9113, section 6.5.2, counts; default 32 KiB
 	ReadHeaderTimeout time.Duration // preface and SETTINGS, and a frame or head once begun; default 10 s
 	IdleTimeout       time.Duration // no request under way; default 75 s
@@ -175,6 +180,10 @@ func (st *stream) run() {
 			st.crash(cause)
 		}
 	}()
+	if st.asText {
+		st.serve()
+		return
+	}
 	st.c.s.opts.Handler.ServeHTTP(&st.w, &st.req)
 	st.finish()
 }
@@ -189,14 +198,7 @@ func (st *stream) crash(cause any) {
 		s.opts.Logger.Error("request handler panicked", "method", st.req.Method, "host", st.req.Host, "path", st.url.Path,
 			"panic", cause, "stack", string(debug.Stack()))
 	}
-	st.body.Close()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running--
-	st.handled = true
-	st.abort(http2.ErrCodeInternal, "handler failed")
-	st.recycle()
-	c.flush(maxFlushes)
+	st.end("handler failed")
 }
 
 // openBuffer gives the connection a buffer to write into. mu is held.

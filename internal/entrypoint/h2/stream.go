@@ -36,6 +36,9 @@ type stream struct {
 	ctx      streamContext
 	req      http.Request
 	url      url.URL
+	head     []byte // as text, for Options.Serve
+	asText   bool   // it is there, and req is not
+	content  bool   // a body follows it
 	header   http.Header
 	values   []string // backs header
 	tunnel   bool     // a WebSocket
@@ -132,7 +135,10 @@ func (st *stream) recycle() {
 	st.body.reset()
 	st.w.reset()
 	st.req = http.Request{}
-	st.tunnel, st.key, st.expects = false, "", false
+	if st.head = st.head[:0]; cap(st.head) > 4<<10 {
+		st.head = nil
+	}
+	st.tunnel, st.key, st.expects, st.asText = false, "", false, false
 	st.failure, st.remoteDone, st.localDone, st.gone, st.handled = nil, false, false, false, false
 	st.got, st.trailer, st.deaf, st.frameGen = 0, nil, false, 0
 	st.readBy, st.writeBy = time.Time{}, time.Time{}
