@@ -232,12 +232,14 @@ func (g *gateway) listen() error {
 		if err != nil {
 			return err
 		}
-		server, err := entrypoint.Listen(o)
-		if err != nil {
-			return err
+		for _, o.Address = range append([]string{o.Address}, g.static.EntryPoints[name].Addresses...) {
+			server, err := entrypoint.Listen(o)
+			if err != nil {
+				return err
+			}
+			g.servers = append(g.servers, server)
+			g.log.Info("entry point bound", "entrypoint", name, "address", server.Addr().String(), "tls", o.TLS != nil)
 		}
-		g.servers = append(g.servers, server)
-		g.log.Info("entry point bound", "entrypoint", name, "address", server.Addr().String(), "tls", o.TLS != nil)
 	}
 	return nil
 }

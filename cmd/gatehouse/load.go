@@ -92,5 +92,10 @@ func applyBind(s *config.Static) {
 		if strings.HasPrefix(e.Address, ":") {
 			e.Address = s.Cluster.Bind + e.Address
 		}
+		for i, more := range e.Addresses {
+			if strings.HasPrefix(more, ":") {
+				e.Addresses[i] = s.Cluster.Bind + more
+			}
+		}
 	}
 }

@@ -49,7 +49,8 @@ func TestMain(m *testing.M) {
 
 // router is a running gatehouse with one service behind each path.
 type router struct {
-	http, https string // host:port
+	http, https string   // host:port
+	bound       []string // all of https
 	roots       *x509.CertPool
 }
 
@@ -152,6 +153,7 @@ func (r *router) run(t *testing.T, path, config string) {
 				r.http = b[1]
 			case "https":
 				r.https = b[1]
+				r.bound = append(r.bound, b[1])
 			case "traefik":
 				ready = "http://" + b[1] + "/ready"
 			}

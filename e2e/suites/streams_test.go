@@ -262,3 +262,27 @@ func TestProxyProtocol(t *testing.T) {
 		t.Errorf("the origin was told %q, %v; Alt-Svc %q", body, err, resp.Header.Get("Alt-Svc"))
 	}
 }
+
+// TestAddresses: an entry point serves the same at all its addresses, by all
+// protocols.
+func TestAddresses(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok") }))
+	defer origin.Close()
+	r := start(t, `addresses = ["127.0.0.2:0", "[::1]:0"]`, map[string]string{"/": origin.URL})
+	if len(r.bound) != 3 || !strings.HasPrefix(r.bound[1], "127.0.0.2:") || !strings.HasPrefix(r.bound[2], "[::1]:") {
+		t.Fatalf("bound to %q", r.bound)
+	}
+	for _, r.https = range r.bound {
+		for name, c := range clients(t, r) {
+			resp, err := c.Get(c.url)
+			if err != nil {
+				t.Errorf("%s at %s: %v", name, r.https, err)
+				continue
+			}
+			if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "ok" {
+				t.Errorf("%s at %s: %q, %v", name, r.https, body, err)
+			}
+			resp.Body.Close()
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 // in there.
 type EntryPoint struct {
 	Address              string      `key:"address" help:"host:port; an empty host is all addresses"`
+	Addresses            []string    `key:"addresses" help:"further addresses of the same entry point"`
 	Network              string      `key:"network" help:"accepted, without effect"`
 	Compress             bool        `key:"compress" help:"compress answers for clients that accept it"`
 	Redirect             *Redirect   `key:"redirect" help:"answer every matching request with a redirect"`

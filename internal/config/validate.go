@@ -111,17 +111,26 @@ func (s *Static) validateNumbers() []Problem {
 	return out
 }
 
+// validateAddress judges an address of an entry point; taken are those so far.
+func (s *Static) validateAddress(name, key, address string, taken map[string]string) []Problem {
+	_, port, err := net.SplitHostPort(address)
+	if _, badPort := strconv.ParseUint(port, 10, 16); err != nil || badPort != nil {
+		return []Problem{s.badf(key, "host:port or :port", "not an address: %q", address)}
+	}
+	if first, twice := taken[address]; twice && port != "0" {
+		return []Problem{s.badf(key, "another port", "%s is the address of entry point %s already", address, first)}
+	}
+	taken[address] = name
+	return nil
+}
+
 // validateEntryPoint judges one entry point; taken are the addresses so far.
 func (s *Static) validateEntryPoint(name string, taken map[string]string) []Problem {
 	ep, key := s.EntryPoints[name], "entryPoints."+name
 	var out []Problem
-	_, port, err := net.SplitHostPort(ep.Address)
-	if _, badPort := strconv.ParseUint(port, 10, 16); err != nil || badPort != nil {
-		out = append(out, s.badf(key+".address", "host:port or :port", "not an address: %q", ep.Address))
-	} else if first, twice := taken[ep.Address]; twice && port != "0" {
-		out = append(out, s.badf(key+".address", "another port", "%s is the address of entry point %s already", ep.Address, first))
-	} else {
-		taken[ep.Address] = name
+	out = append(out, s.validateAddress(name, key+".address", ep.Address, taken)...)
+	for _, more := range ep.Addresses {
+		out = append(out, s.validateAddress(name, key+".addresses", more, taken)...)
 	}
 	if r := ep.Redirect; r != nil {
 		out = append(out, s.validateRedirect(name, key+".redirect", r)...)

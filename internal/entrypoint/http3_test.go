@@ -54,7 +54,7 @@ func TestHTTP3(t *testing.T) {
 		t.Errorf("%s, %v", resp.Proto, resp.Header)
 	}
 	for _, refused := range []struct{ method, path, status string }{
-		{"TRACE", "/", "405"}, {"GET", "/%2f", "400"}, {"GET", "/" + strings.Repeat("x", 9<<10), "414"},
+		{"TRACE", "/", "405"}, {"TRACK", "/", "405"}, {"CONNECT", "", "405"}, {"GET", "/%2f", "400"}, {"GET", "/" + strings.Repeat("x", 9<<10), "414"},
 	} {
 		req, _ := http.NewRequest(refused.method, "https://"+s.Addr().String()+refused.path, nil)
 		resp, err := c.Do(req)

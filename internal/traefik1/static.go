@@ -90,7 +90,7 @@ var later = map[string]bool{
 	"AccessLog.bufferingSize": true,
 	"Store.kind":              true, "Store.directory": true, "Store.prefix": true, "Store.ttl": true,
 	"Store.endpoint": true, "Store.username": true, "Store.password": true, "Store.copy": true,
-	"EntryPoint.h2c": true,
+	"EntryPoint.h2c": true, "EntryPoint.addresses": true,
 }
 
 // never are settings that are consumed by storeconfig itself, and the keys that
