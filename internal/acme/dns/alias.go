@@ -55,16 +55,27 @@ func (f *Finder) Follow(ctx context.Context, name string) (target string, querie
 }
 
 // aliasIn gives the target of the CNAME at name in the answer, one step far.
+// A DNAME above the name (RFC 6672) is such a CNAME, also for who forgets to
+// write it out.
 func aliasIn(name string, a answer) string {
 	if !definite(a) {
 		return ""
 	}
+	moved := ""
 	for _, rr := range a.msg.Answer {
-		if c, ok := rr.(*mdns.CNAME); ok && canonical(c.Hdr.Name) == name {
-			return canonical(c.Target)
+		owner := canonical(rr.Header().Name)
+		switch rr := rr.(type) {
+		case *mdns.CNAME:
+			if owner == name {
+				return canonical(rr.Target)
+			}
+		case *mdns.DNAME:
+			if owner != name && within(name, owner) {
+				moved = strings.TrimSuffix(name, owner) + canonical(rr.Target)
+			}
 		}
 	}
-	return ""
+	return moved
 }
 
 // pickAlias chooses among what the servers said: an alias over none, since who

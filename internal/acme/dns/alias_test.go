@@ -31,6 +31,10 @@ func TestFollow(t *testing.T) {
 		{name: "upper case", servers: []reply{to("X.Alias.TEST")}, target: "x.alias.test"},
 		{name: "three", servers: []reply{world{zones: zones, records: []string{
 			challenge + ". CNAME a.alias.test.", "a.alias.test. CNAME b.alias.test.", "b.alias.test. CNAME c.alias.test."}}.resolve}, target: "c.alias.test"},
+		{name: "DNAME with its CNAME", servers: []reply{world{zones: zones, records: []string{
+			"office.example.org. DNAME moved.test.", challenge + ". CNAME _acme-challenge.www.moved.test."}}.resolve}, target: "_acme-challenge.www.moved.test"},
+		{name: "DNAME alone", servers: []reply{each(map[string]reply{challenge: dname}, good.resolve)}, target: "_acme-challenge.www.moved.example.org"},
+		{name: "wildcard", servers: []reply{each(map[string]reply{challenge: wildcard}, good.resolve)}, target: "x.alias.test"},
 		{name: "loop", servers: []reply{world{zones: zones, records: []string{
 			challenge + ". CNAME a.alias.test.", "a.alias.test. CNAME " + challenge + "."}}.resolve},
 			says: challenge + " -> a.alias.test -> " + challenge},

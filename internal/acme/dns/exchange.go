@@ -41,8 +41,9 @@ const (
 
 // exchanger is the asker of the real world. A question goes out by UDP; if
 // nothing usable came back by a third of the timeout, or the answer was
-// truncated or broken, it goes out again by UDP and by TCP, and the first
-// usable answer wins. One lost packet therefore costs time, never an answer.
+// truncated or broken, it goes out again by TCP and by UDP, now without EDNS,
+// and the first usable answer wins. One lost packet therefore costs time, never
+// an answer.
 type exchanger struct {
 	timeout time.Duration // for the whole question; zero: 2 s
 }
@@ -58,23 +59,23 @@ func (e exchanger) ask(ctx context.Context, server string, q question) answer {
 
 	tries := make(chan answer, 3)
 	running, hedged := 0, false
-	try := func(proto string) {
+	try := func(w way) {
 		running++
-		go func() { tries <- exchangeOnce(ctx, server, proto, q) }()
+		go func() { tries <- exchangeOnce(ctx, server, w, q) }()
 	}
-	hedge := func(protos ...string) {
+	hedge := func(ways ...way) {
 		if hedged {
 			return
 		}
 		hedged = true
-		for _, p := range protos {
-			try(p)
+		for _, w := range ways {
+			try(w)
 		}
 	}
 	late := time.NewTimer(timeout / 3)
 	defer late.Stop()
 	var failed []answer
-	for try("udp"); running > 0; {
+	for try(way{"udp", true}); running > 0; {
 		select {
 		case a := <-tries:
 			running--
@@ -83,23 +84,32 @@ func (e exchanger) ask(ctx context.Context, server string, q question) answer {
 				return a
 			}
 			failed = append(failed, a)
-			hedge("tcp")
+			if errors.Is(a.err, errTruncated) {
+				hedge(way{"tcp", false})
+			}
+			hedge(way{"tcp", false}, way{"udp", false})
 		case <-late.C:
-			hedge("tcp", "udp")
+			hedge(way{"tcp", false}, way{"udp", false})
 		}
 	}
 	return answer{server: server, proto: failed[len(failed)-1].proto, took: time.Since(start), err: sumUp(failed)}
 }
 
+// way is how a question travels. Only the first one has EDNS: some servers
+// and many middleboxes choke on it.
+type way struct {
+	proto string
+	edns  bool
+}
+
 // exchangeOnce sends one message and reads one answer. Any answer that cannot
 // be used (truncated, to another question) is an error.
-func exchangeOnce(ctx context.Context, server, proto string, q question) answer {
+func exchangeOnce(ctx context.Context, server string, w way, q question) answer {
+	proto := w.proto
 	a := answer{proto: proto}
 	m := new(mdns.Msg)
 	m.SetQuestion(mdns.Fqdn(q.name), q.qtype)
-	if proto == "udp" {
-		// Not on TCP, which is also the second chance with servers that
-		// choke on EDNS.
+	if w.edns {
 		m.SetEdns0(udpSize, false)
 	}
 	var d net.Dialer
@@ -113,7 +123,7 @@ func exchangeOnce(ctx context.Context, server, proto string, q question) answer 
 	c := mdns.Client{Net: proto, Timeout: defaultTimeout, UDPSize: udpSize}
 	a.msg, _, a.err = c.ExchangeWithConnContext(ctx, m, &mdns.Conn{Conn: conn, UDPSize: udpSize})
 	if a.err == nil {
-		a.err = usable(a.msg, proto, q)
+		a.err = usable(a.msg, w, q)
 	}
 	return a
 }
@@ -124,7 +134,7 @@ var (
 )
 
 // usable checks what the library leaves to its callers.
-func usable(m *mdns.Msg, proto string, q question) error {
+func usable(m *mdns.Msg, w way, q question) error {
 	switch {
 	case !m.Response:
 		return errOther
@@ -134,7 +144,7 @@ func usable(m *mdns.Msg, proto string, q question) error {
 		return errOther
 	case m.Truncated:
 		return errTruncated
-	case proto == "udp" && (m.Rcode == mdns.RcodeFormatError || m.Rcode == mdns.RcodeNotImplemented):
+	case w.proto == "udp" && (m.Rcode == mdns.RcodeFormatError || m.Rcode == mdns.RcodeNotImplemented || m.Rcode == mdns.RcodeBadVers):
 		return fmt.Errorf("said %s", mdns.RcodeToString[m.Rcode])
 	}
 	return nil

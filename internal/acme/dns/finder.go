@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -35,7 +36,9 @@ func NewFinder(zone string, lister ZoneLister, resolvers []string) *Finder {
 // An SOA names its zone whether it stands in the answer or in the authority
 // section (RFC 2308, section 2). The longest zone named wins, provided that
 // every longer name got at least one definite answer; timeouts, SERVFAIL and
-// REFUSED are no answers, so the parent is never taken for want of one.
+// REFUSED are no answers, so the parent is never taken for want of one. A zone
+// has name servers; one that definitely has none, unlike another that was
+// named, was made up by a server that has an answer to everything.
 func (f *Finder) Find(ctx context.Context, name string) (string, Report, error) {
 	name = canonical(name)
 	rep := Report{Name: name}
@@ -90,7 +93,8 @@ func (f *Finder) bySOA(ctx context.Context, name string, rep Report) (string, Re
 			rep.Queries = append(rep.Queries, queryOf(question{level, mdns.TypeSOA}, a, t.String()))
 		}
 	}
-	zone, decisive := judge(levels, told)
+	rep.NoNS = f.disprove(ctx, servers, told, &rep)
+	zone, decisive := judge(levels, told, rep.NoNS)
 	if zone != "" {
 		rep.Zone, rep.How = zone, "SOA"
 		return zone, rep, nil
@@ -102,12 +106,47 @@ func (f *Finder) bySOA(ctx context.Context, name string, rep Report) (string, Re
 	return fail(unknown, summarize(answers[decisive], told[decisive]))
 }
 
+// disprove asks for the name servers of the zones that were named, longest
+// first, and lists those that have none, until one has some. If none has, that
+// proves nothing: so it is in some private worlds.
+func (f *Finder) disprove(ctx context.Context, servers []string, told [][]telling, rep *Report) []string {
+	var named, bare []string
+	for _, level := range told {
+		for _, t := range level {
+			if t.zone != "" && !slices.Contains(named, t.zone) {
+				named = append(named, t.zone)
+			}
+		}
+	}
+	slices.SortFunc(named, func(a, b string) int { return len(b) - len(a) })
+	for _, zone := range named {
+		q := question{zone, mdns.TypeNS}
+		answers := f.resolver.all(ctx, servers, q, nsGrace)
+		has, denied := false, false
+		for _, a := range answers {
+			n := len(nsIn(zone, a))
+			says := fmt.Sprintf("%d name servers", n)
+			if !definite(a) {
+				says = "nothing"
+			}
+			has, denied = has || n > 0, denied || definite(a)
+			rep.Queries = append(rep.Queries, queryOf(q, a, says))
+		}
+		if has || !denied {
+			return bare
+		}
+		bare = append(bare, zone)
+	}
+	return nil
+}
+
 // telling is what one answer to a SOA question says about the name's zone.
 type telling struct {
 	definite bool   // the answer is a statement about the name
 	zone     string // the zone it names; empty: "not the top of a zone"
 	outside  string // it says the name is in this top-level domain, or the root
 	refers   string // a server that does not recurse refers to this zone
+	strange  bool   // it is not about the name
 }
 
 func (t telling) String() string {
@@ -118,6 +157,8 @@ func (t telling) String() string {
 		return "it is in " + t.outside
 	case t.refers != "":
 		return "refers to " + t.refers
+	case t.strange:
+		return "not about this name"
 	case t.definite:
 		return "not the top of a zone"
 	}
@@ -129,13 +170,12 @@ func tell(name string, a answer) telling {
 	if !definite(a) {
 		return telling{}
 	}
-	for _, rr := range a.msg.Answer {
-		if c, ok := rr.(*mdns.CNAME); ok && canonical(c.Hdr.Name) == name {
-			// The rest of the answer is about the target. An alias is never
-			// the top of a zone (RFC 1034, section 3.6.2).
-			return telling{definite: true}
-		}
+	if aliasIn(name, a) != "" {
+		// The rest of the answer is about the target. An alias is never the
+		// top of a zone (RFC 1034, section 3.6.2).
+		return telling{definite: true}
 	}
+	strange := len(a.msg.Answer) > 0 // until it turns out to be a SOA of ours
 	for _, section := range [][]mdns.RR{a.msg.Answer, a.msg.Ns} {
 		for _, rr := range section {
 			if _, ok := rr.(*mdns.SOA); !ok {
@@ -148,7 +188,13 @@ func tell(name string, a answer) telling {
 			if within(name, owner) {
 				return telling{definite: true, zone: owner}
 			}
+			strange = true
 		}
+	}
+	if strange {
+		// Somebody else's SOA, or records that were not asked for: a search
+		// domain was added, or a portal answers whatever it is asked.
+		return telling{strange: true}
 	}
 	for _, rr := range a.msg.Ns {
 		if ns, ok := rr.(*mdns.NS); ok && len(a.msg.Answer) == 0 && a.msg.Rcode == mdns.RcodeSuccess {
@@ -161,11 +207,12 @@ func tell(name string, a answer) telling {
 
 // judge decides which zone holds levels[0]. told[i] is what the servers said of
 // levels[i]. Without a zone, unsure is the first level nobody could say
-// anything about, or -1 if every answer was a definite no.
-func judge(levels []string, told [][]telling) (zone string, unsure int) {
+// anything about, or -1 if every answer was a definite no. Zones without name
+// servers do not count.
+func judge(levels []string, told [][]telling, bare []string) (zone string, unsure int) {
 	for _, level := range told {
 		for _, t := range level {
-			if len(t.zone) > len(zone) {
+			if len(t.zone) > len(zone) && !slices.Contains(bare, t.zone) {
 				zone = t.zone
 			}
 		}

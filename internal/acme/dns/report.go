@@ -3,6 +3,7 @@ package dns
 import (
 	"fmt"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	mdns "github.com/miekg/dns"
@@ -31,9 +32,10 @@ func (q Query) String() string {
 // Report is how a zone was looked for: every query, in a stable order.
 type Report struct {
 	Name    string
-	Zone    string // empty: none found
-	How     string // "setting", "provider" or "SOA"
-	Lister  error  // why the provider's own list did not help, if it did not
+	Zone    string   // empty: none found
+	How     string   // "setting", "provider" or "SOA"
+	Lister  error    // why the provider's own list did not help, if it did not
+	NoNS    []string // zones that were named and do not count: they have no name servers
 	Queries []Query
 }
 
@@ -48,8 +50,65 @@ func (r Report) String() string {
 	if r.Lister != nil {
 		fmt.Fprintf(&b, "  provider: %v\n", r.Lister)
 	}
+	for _, zone := range r.NoNS {
+		fmt.Fprintf(&b, "  zone %s does not count: it has no name servers\n", zone)
+	}
 	for _, q := range r.Queries {
 		fmt.Fprintf(&b, "  %s\n", q)
+	}
+	return b.String()
+}
+
+// Table is the report with its queries in columns, for terminals.
+func (r Report) Table() string {
+	queries := r.Queries
+	r.Queries = nil
+	return r.String() + table(queries)
+}
+
+// table sets queries in columns.
+func table(queries []Query) string {
+	if len(queries) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  NAME\tTYPE\tSERVER\tBY\tANSWER\tTOLD\tTOOK")
+	for _, q := range queries {
+		got := q.Rcode
+		if q.Err != "" {
+			got = q.Err
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", q.Name, q.Type, q.Server, q.Proto, got, q.Told, q.Took.Round(time.Millisecond))
+	}
+	w.Flush()
+	return b.String()
+}
+
+// Inspection is everything Plan would find out about a domain; doctor shows it.
+type Inspection struct {
+	Challenge string  // _acme-challenge.office.example.com
+	Target    string  // where its CNAMEs lead; the same if it is no alias
+	Aliases   []Query // the questions for CNAMEs
+	Zone      Report
+	Err       error // why no record could be planned
+}
+
+// Table is the inspection as a person reads it.
+func (i Inspection) Table() string {
+	var b strings.Builder
+	switch {
+	case i.Target == "" || i.Target == i.Challenge:
+		fmt.Fprintf(&b, "%s is no alias\n", i.Challenge)
+	default:
+		fmt.Fprintf(&b, "%s leads to %s\n", i.Challenge, i.Target)
+	}
+	b.WriteString(table(i.Aliases))
+	if i.Zone.Name != "" {
+		b.WriteString(i.Zone.Table())
+	}
+	if i.Err != nil {
+		fmt.Fprintf(&b, "%v\n", i.Err)
 	}
 	return b.String()
 }

@@ -117,13 +117,8 @@ func (r *resolver) nameServers(ctx context.Context, zone string) ([]nameServer, 
 	}
 	hosts := map[string]bool{}
 	for _, a := range r.all(ctx, servers, question{zone, mdns.TypeNS}, nsGrace) {
-		if !definite(a) {
-			continue
-		}
-		for _, rr := range a.msg.Answer {
-			if ns, ok := rr.(*mdns.NS); ok && canonical(ns.Hdr.Name) == zone {
-				hosts[canonical(ns.Ns)] = true
-			}
+		for _, host := range nsIn(zone, a) {
+			hosts[host] = true
 		}
 	}
 	var mu sync.Mutex
@@ -149,6 +144,19 @@ func (r *resolver) nameServers(ctx context.Context, zone string) ([]nameServer, 
 		return 1
 	})
 	return slices.CompactFunc(found, func(a, b nameServer) bool { return a.addr == b.addr }), nil
+}
+
+// nsIn gives the name servers of the zone in the answer.
+func nsIn(zone string, a answer) (hosts []string) {
+	if !definite(a) {
+		return nil
+	}
+	for _, rr := range a.msg.Answer {
+		if ns, ok := rr.(*mdns.NS); ok && canonical(ns.Hdr.Name) == zone {
+			hosts = append(hosts, canonical(ns.Ns))
+		}
+	}
+	return hosts
 }
 
 // addresses collects the addresses in the answers.

@@ -65,25 +65,32 @@ func ChallengeName(domain string) string {
 // challenge name are followed, and where they led is in the record, so that it
 // can be removed from there even if they change.
 func (s *Solver) Plan(ctx context.Context, domain, value string) (Record, error) {
-	name := ChallengeName(domain)
-	rec := Record{Name: name, Value: value, TTL: s.opts.TTL, Domain: strings.TrimPrefix(name, challengeLabel)}
+	i := s.Inspect(ctx, domain)
+	if i.Err != nil {
+		return Record{}, i.Err
+	}
+	return Record{
+		Zone: i.Zone.Zone, Name: i.Target, Value: value, TTL: s.opts.TTL, Domain: strings.TrimPrefix(i.Challenge, challengeLabel),
+	}, nil
+}
+
+// Inspect finds out what Plan needs, and tells how.
+func (s *Solver) Inspect(ctx context.Context, domain string) Inspection {
+	i := Inspection{Challenge: ChallengeName(domain)}
+	i.Target = i.Challenge
 	if !s.opts.IgnoreCNAME {
-		target, _, err := s.finder.Follow(ctx, rec.Name)
-		if errors.Is(err, errUnsure) {
+		i.Target, i.Aliases, i.Err = s.finder.Follow(ctx, i.Challenge)
+		if errors.Is(i.Err, errUnsure) {
 			// The provider may well know the zone. If there is an alias
 			// after all, the check by the CA will tell.
-			s.log.Warn("could not see whether the challenge name is an alias; going on as if not", "name", rec.Name, "error", err)
-		} else if err != nil {
-			return Record{}, fmt.Errorf("follow %s: %w", rec.Name, err)
+			s.log.Warn("could not see whether the challenge name is an alias; going on as if not", "name", i.Challenge, "error", i.Err)
+		} else if i.Err != nil {
+			i.Err = fmt.Errorf("follow %s: %w", i.Challenge, i.Err)
+			return i
 		}
-		rec.Name = target
 	}
-	zone, _, err := s.finder.Find(ctx, rec.Name)
-	if err != nil {
-		return Record{}, err
-	}
-	rec.Zone = zone
-	return rec, nil
+	_, i.Zone, i.Err = s.finder.Find(ctx, i.Target)
+	return i
 }
 
 // Present writes the record; it is done when the provider's service says so.
