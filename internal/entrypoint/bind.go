@@ -40,3 +40,6 @@ func connectionBudget() int {
 	}
 	return int(min(limit.Cur, 1<<24) / 5 * 4)
 }
+
+// Name is the entry point's, from the configuration.
+func (s *Server) Name() string { return s.name }

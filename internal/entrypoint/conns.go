@@ -11,6 +11,7 @@ import (
 const (
 	connIdle     int32 = iota // waiting for a request's first byte
 	connActive                // anything else
+	connFresh                 // waiting for the first byte of its first request
 	connHijacked              // taken over by a handler
 	connHTTP2                 // served by another loop, which drains it itself
 )

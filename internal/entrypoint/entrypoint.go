@@ -98,7 +98,7 @@ const (
 	drainLinger = time.Second
 	// lastCalls is how long the socket is still read when it is to be closed:
 	// clients the kernel has let in already would else be reset.
-	lastCalls = 20 * time.Millisecond
+	lastCalls = 50 * time.Millisecond
 	// What is read of a body that no handler wanted, to keep the connection.
 	drainBytes = 256 << 10
 	// How long, and for how many bytes, a client that is still sending may
@@ -148,7 +148,8 @@ func (o Options) withDefaults() Options {
 type Server struct {
 	name       string
 	opts       Options
-	socket     deadlined
+	tcp        *net.TCPListener
+	socket     deadlined // the same, behind what reads the PROXY protocol
 	conns      *connections
 	gate       *gate
 	compat     http.Handler // Options.Handler for a request whose head was read by http1
@@ -172,12 +173,13 @@ func Listen(opts Options) (*Server, error) {
 	// Keep-alive probes of TCP would cost four system calls a connection; the
 	// idle deadline does their work.
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // such sockets take no filter (callOff)
 	socket, err := lc.Listen(context.Background(), "tcp", opts.Address)
 	if err != nil {
 		return nil, bindError(opts.Name, opts.Address, err)
 	}
 	s := &Server{
-		name: opts.Name, opts: opts, socket: withProxyProtocol(opts, socket.(*net.TCPListener)), conns: newConnections(opts.MaxConnections),
+		name: opts.Name, opts: opts, tcp: socket.(*net.TCPListener), socket: withProxyProtocol(opts, socket.(*net.TCPListener)), conns: newConnections(opts.MaxConnections),
 		draining: new(atomic.Bool), closing: make(chan struct{}), refusing: make(chan struct{}),
 		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}

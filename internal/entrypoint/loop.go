@@ -75,6 +75,12 @@ func (c *conn) serve() {
 	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
 	for fresh := true; ; fresh = false {
 		c.state.Store(connIdle)
+		if fresh {
+			c.state.Store(connFresh)
+		}
+		if c.server.closed.Load() { // one that came in at the last moment has a request
+			c.ReadBy(deadline(wire.Now(), drainLinger))
+		}
 		b, err := c.ReadIdle()
 		c.state.Store(connActive)
 		if err != nil {

@@ -125,6 +125,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.conns.waitEmpty(ctx, drainLinger)
 	if s.closed.CompareAndSwap(false, true) {
 		close(s.closing)
+		callOff(s.tcp)
 		s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
 	}
 	if s.serving.Load() {
@@ -133,6 +134,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.socket.Close()
 	// Who is waiting for a request looks once more, and leaves.
 	s.conns.each(func(c *conn) { c.Interrupt() }, connIdle)
+	fresh := time.AfterFunc(drainLinger, func() { s.conns.each(func(c *conn) { c.Interrupt() }, connFresh) })
+	defer fresh.Stop()
 	var err error
 	if s.h2 != nil {
 		err = s.h2.Shutdown(ctx)
@@ -141,7 +144,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		s.conns.each(func(c *conn) { c.Sock.Close() }, connIdle, connActive)
+		s.conns.each(func(c *conn) { c.Sock.Close() }, connFresh, connIdle, connActive)
 		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
 	}
 	s.conns.each(func(c *conn) { c.Sock.Close() }, connHijacked, connHTTP2)

@@ -1,0 +1,38 @@
+package entrypoint
+
+import (
+	"net"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// callOff has the kernel begin no more connections on a socket that is about to
+// be closed, so that all it has let in can still be accepted: whoever waits in
+// the queue when a socket is closed is reset. A client whose SYN is dropped asks
+// again a second later and is told that nobody listens; one that is refused at
+// once goes elsewhere at once, so this is for the last moment only.
+func callOff(socket *net.TCPListener) {
+	const flags, syn = 13, 0x02 // in the TCP header, where the filter begins
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: flags, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: syn, SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 18},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		panic("entrypoint: filter of constants: " + err.Error())
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	filter := make([]unix.SockFilter, len(program))
+	for i, p := range program {
+		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
+	}
+	raw.Control(func(fd uintptr) { //nolint:errcheck // without it a few clients have to connect anew
+		unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, //nolint:errcheck // the same
+			&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	})
+}
