@@ -323,7 +323,12 @@ func parsePrefix(item string) (netip.Prefix, error) {
 func (g *gateway) serve(ctx context.Context) error {
 	failed := make(chan error, len(g.servers))
 	for _, s := range g.servers {
-		go func() { failed <- s.Serve() }()
+		go func() {
+			if !g.own(s.Name()) {
+				g.firstRouting(ctx)
+			}
+			failed <- s.Serve()
+		}()
 	}
 	var first error
 	select {
@@ -351,4 +356,32 @@ func (g *gateway) serve(ctx context.Context) error {
 	}
 	wg.Wait()
 	return first
+}
+
+// firstPatience is how long clients of a replica that starts wait for its
+// first routing, where they would be told that there is none.
+const firstPatience = 5 * time.Second
+
+// firstRouting waits until every provider was heard once and the result is
+// served, or for so long that clients should be told. Meanwhile the kernel takes
+// connections.
+func (g *gateway) firstRouting(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstPatience)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !g.controller.State().Ready() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// own tells whether an entry point serves something of our own: health and
+// API answer from the first moment.
+func (g *gateway) own(name string) bool {
+	s := g.static
+	return s.API != nil && s.API.EntryPoint == name || s.Ping != nil && s.Ping.EntryPoint == name
 }

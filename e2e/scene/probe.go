@@ -6,8 +6,10 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,11 +91,35 @@ type Load struct {
 // StartLoad sends requests for host to each URL, on kept-alive connections, one
 // every pause per URL, until Stop. Anything but 200 has failed.
 func StartLoad(ctx context.Context, host string, pause time.Duration, urls ...string) *Load {
+	return startLoad(ctx, host, pause, urls, func(tr *http.Transport, _ int) {})
+}
+
+// StartBalanced is StartLoad through a load balancer: clients that reach any
+// replica that accepts connections, half of them with a connection for each
+// request.
+func (s *Scene) StartBalanced(ctx context.Context, pause time.Duration, clients int, path string) *Load {
+	urls := slices.Repeat([]string{"https://" + Zone + path}, clients)
+	addresses := s.addresses()
+	return startLoad(ctx, Zone, pause, urls, func(tr *http.Transport, client int) {
+		tr.DisableKeepAlives = client%2 == 1
+		tr.DialContext = func(ctx context.Context, network, _ string) (c net.Conn, err error) {
+			for _, i := range rand.Perm(len(addresses)) {
+				if c, err = new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("%s:%d", addresses[i], s.ports.HTTPS)); err == nil {
+					break
+				}
+			}
+			return c, err
+		}
+	})
+}
+
+func startLoad(ctx context.Context, host string, pause time.Duration, urls []string, prepare func(tr *http.Transport, client int)) *Load {
 	l := &Load{}
 	ctx, l.stop = context.WithCancel(ctx)
-	for _, url := range urls {
+	for i, url := range urls {
 		l.done.Go(func() {
 			tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}}
+			prepare(tr, i)
 			defer tr.CloseIdleConnections()
 			client := &http.Client{Transport: tr, Timeout: 10 * time.Second}
 			tick := time.NewTicker(pause)

@@ -44,6 +44,8 @@ type Options struct {
 	InSync time.Duration
 	// Extra are more flags for storeconfig: settings all replicas read.
 	Extra []string
+	// Args are more flags for each replica: how it reaches the store.
+	Args []string
 }
 
 // Scene is the running story.
@@ -256,6 +258,9 @@ func (s *Scene) env() []string {
 	return list
 }
 
+// GiveReplicas adds flags for the replicas started from here on.
+func (s *Scene) GiveReplicas(args ...string) { s.o.Args = append(s.o.Args, args...) }
+
 // Start starts replica i (from 0), with the post's own arguments.
 func (s *Scene) Start(ctx context.Context, i int) error {
 	r := &Replica{Name: fmt.Sprintf("replica-%d", i+1), Address: s.addresses()[i], Ports: s.ports}
@@ -267,6 +272,7 @@ func (s *Scene) Start(ctx context.Context, i int) error {
 	if s.o.V3 {
 		args = append(args, "--etcd.useAPIV3")
 	}
+	args = append(args, s.o.Args...)
 	var err error
 	if r.Process, err = rig.Start(r.Name, s.o.Dir, s.env(), s.o.Binary, args...); err != nil {
 		return err
