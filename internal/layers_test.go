@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 	"controller":  {"config", "provider", "proxy"},
 	"api":         {"cert", "config", "proxy", "store"},
 	"storeconfig": {"config", "store", "traefik1"},
+	"certimport":  {"traefik1"},
 	// row 5: only main knows everybody
 	"cmd/gatehouse": {"*"},
 }

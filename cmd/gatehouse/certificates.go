@@ -53,19 +53,28 @@ func newCertificates(s *config.Static, shared store.Store, replica string, barri
 		return nil, err
 	}
 	c.index.SetStatic(c.own)
-	var issuers []cert.Issuer
 	if s.ACME != nil {
 		if c.acme, err = newACME(s.ACME, shared, barrier, log); err != nil {
 			return nil, err
 		}
-		issuers = append(issuers, c.acme)
 	}
 	if s.LocalCA != nil {
 		c.local = localca.New(localca.Options{Store: shared, Logger: log})
-		issuers = append(issuers, c.local)
 	}
-	c.keeper = cert.New(cert.Options{Store: shared, Issuers: issuers, Index: c.index, Replica: replica, Logger: log})
+	c.keeper = cert.New(cert.Options{Store: shared, Issuers: c.issuers(), Index: c.index, Replica: replica, Logger: log})
 	return c, nil
+}
+
+// issuers are all that are configured.
+func (c *certificates) issuers() []cert.Issuer {
+	var list []cert.Issuer
+	if c.acme != nil {
+		list = append(list, c.acme)
+	}
+	if c.local != nil {
+		list = append(list, c.local)
+	}
+	return list
 }
 
 // loadOwn reads the certificates of the entry points: one that cannot be read

@@ -22,6 +22,7 @@ Usage: gatehouse [VERB] [flags]
   run           serve (the default verb)
   check         read configuration files as run would, and print what would be served
   storeconfig   write a configuration file into the key-value store
+  certs         list certificates with their last error and next attempt, renew one now, import those of other programs
   quickstart    try it on this machine: routes, certificates and dashboard on loopback
   whoami        a small HTTP service that answers with what it received
   healthcheck   ask a running gatehouse for /ping; exit status 0 or 1
@@ -39,6 +40,7 @@ func verbs() map[string]verb {
 		"run":         run,
 		"check":       check,
 		"storeconfig": storeConfig,
+		"certs":       certs,
 		"quickstart":  quickstart,
 		"whoami":      whoami,
 		"healthcheck": healthCheck,

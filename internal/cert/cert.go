@@ -4,8 +4,8 @@
 //
 // In the store it owns certificates/<issuer>/<id> (chain, key and what is known
 // of them in one value) and attempts/<issuer>/<id> (the failures in a row, the
-// last error in full, the next attempt) and tickets/keys (those of TLS session
-// tickets). The journals under orders/ are the
+// last error in full, the next attempt), requests/<issuer>/<id> (a person wants
+// it ordered now) and tickets/keys (those of TLS session tickets). The journals under orders/ are the
 // issuers'; it only sees whether there is one.
 package cert
 
@@ -62,6 +62,12 @@ type Issuer interface {
 	// RenewAt says when a certificate should be renewed, or zero for the
 	// default (two thirds of its lifetime; half if that is under 10 days).
 	RenewAt(ctx context.Context, leafDER []byte) time.Time
+}
+
+// Progress is an Issuer that can tell from the value of a journal how far the
+// order is, for people. It changes nothing and asks nobody.
+type Progress interface {
+	Progress(journal []byte) string
 }
 
 // RetryError is an error that knows when another attempt makes sense.

@@ -60,8 +60,9 @@ type Keeper struct {
 	held     map[key]held
 	present  map[key]*Certificate
 	attempts map[key]attempt
-	journals map[key]struct{}
+	journals map[key]string // how far the order is
 	holders  map[key]string // who holds the lease of the order
+	requests map[key]time.Time
 	// Nothing is ordered before both were read: unknown is not absent.
 	knowsCertificates, knowsAttempts bool
 	// This replica's own.
@@ -145,6 +146,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		certificatesPrefix:           k.seeCertificates,
 		attemptsPrefix:               k.seeAttempts,
 		ordersPrefix:                 k.seeJournals,
+		requestsPrefix:               k.seeRequests,
 		store.LeaseKey(ordersPrefix): k.seeLeases,
 	} {
 		k.running.Go(func() { k.watch(ctx, prefix, apply) })
@@ -216,6 +218,7 @@ func (k *Keeper) view() view {
 		journals: k.journals,
 		renewals: maps.Clone(k.renewals),
 		pauses:   maps.Clone(k.pauses),
+		requests: k.requests,
 		issuers:  k.issuers,
 	}
 }

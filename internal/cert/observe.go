@@ -164,14 +164,44 @@ func (k *Keeper) seeAttempts(entries []store.Entry) {
 }
 
 func (k *Keeper) seeJournals(entries []store.Entry) {
-	journals := make(map[key]struct{}, len(entries))
+	journals := make(map[key]string, len(entries))
 	for _, e := range entries {
 		if kk, ok := parseKey(ordersPrefix, e.Key); ok {
-			journals[kk] = struct{}{}
+			journals[kk] = k.progress(kk, e.Value)
 		}
 	}
 	k.mu.Lock()
 	k.journals = journals
+	k.mu.Unlock()
+}
+
+// progress says how far the order of a journal is, if its issuer can tell.
+func (k *Keeper) progress(kk key, journal []byte) (text string) {
+	if p, ok := k.issuers[kk.issuer].(Progress); ok {
+		err := guard(func() error { text = p.Progress(journal); return nil })
+		if err != nil {
+			text = "journal cannot be read"
+		}
+	}
+	return text
+}
+
+func (k *Keeper) seeRequests(entries []store.Entry) {
+	requests := make(map[key]time.Time, len(entries))
+	for _, e := range entries {
+		kk, ok := parseKey(requestsPrefix, e.Key)
+		if !ok {
+			continue
+		}
+		asked, err := decodeRequest(e.Value)
+		if err != nil {
+			k.log.Warn("stored request refused", "key", e.Key, "err", err, "next", "it asks for nothing")
+			continue
+		}
+		requests[kk] = asked
+	}
+	k.mu.Lock()
+	k.requests = requests
 	k.mu.Unlock()
 }
 

@@ -43,9 +43,10 @@ type view struct {
 	wants    []want
 	present  map[key]*Certificate // last good, in the store or not
 	attempts map[key]attempt
-	journals map[key]struct{}
+	journals map[key]string // how far each order is
 	renewals map[key]renewal
 	pauses   map[key]time.Time // this replica's own, for trouble that is no attempt's failure
+	requests map[key]time.Time // when a person asked for it to be ordered now
 	issuers  map[string]Issuer
 }
 
@@ -75,7 +76,7 @@ func plan(now time.Time, v view, replica string) []action {
 	for i := range v.wants {
 		w := &v.wants[i]
 		a := action{key: w.key, want: w}
-		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key])
+		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key], v.requests[w.key])
 		if a.do == obtain && w.fromRule {
 			if cover == nil {
 				cover = newCoverage(v)
@@ -99,8 +100,24 @@ func (a action) paused(now time.Time, pauses map[key]time.Time) action {
 }
 
 // decide is the plan for one certificate: c nil if there is none, a zero if
-// no attempt failed.
-func decide(now time.Time, c *Certificate, a attempt, r renewal) (verb, time.Time) {
+// no attempt failed, asked zero if no person wants it now.
+func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time) (verb, time.Time) {
+	do, at := decideAlone(now, c, a, r)
+	if do == obtain || asked.IsZero() || asked.After(now.Add(maxSkew)) || c != nil && !asked.After(c.Obtained) || !asked.After(a.Last) {
+		return do, at
+	}
+	// A person's word comes before all times, once; a clock that is ahead of
+	// ours only delays it.
+	if !asked.After(now) {
+		return obtain, now
+	}
+	if at.IsZero() || asked.Before(at) {
+		at = asked
+	}
+	return do, at
+}
+
+func decideAlone(now time.Time, c *Certificate, a attempt, r renewal) (verb, time.Time) {
 	if c != nil {
 		if at := renewTime(c, r); at.After(now) {
 			return rest, at
@@ -149,7 +166,7 @@ func leftovers(now time.Time, v view) []action {
 		if c == nil || v.issuers[k.issuer] == nil {
 			continue
 		}
-		if do, _ := decide(now, c, attempt{}, v.renewals[k]); do != rest {
+		if do, _ := decide(now, c, attempt{}, v.renewals[k], v.requests[k]); do != rest {
 			continue
 		}
 		a := action{key: k, do: finish, at: now}

@@ -18,6 +18,7 @@ const (
 	certificatesPrefix = "certificates"
 	attemptsPrefix     = "attempts"
 	ordersPrefix       = "orders"
+	requestsPrefix     = "requests"
 )
 
 const recordVersion = 1
@@ -103,6 +104,7 @@ func decodeCertificate(k key, value []byte) (*Certificate, error) {
 // It is honoured by every replica and outlives restarts.
 type attempt struct {
 	Version   int       `json:"version"`
+	Names     []string  `json:"names,omitempty"`     // for people
 	Failures  int       `json:"failures"`            // in a row
 	Unreached int       `json:"unreached,omitempty"` // of them: the issuer did not answer
 	Error     string    `json:"error"`
@@ -143,6 +145,8 @@ func decodeAttempt(value []byte) (attempt, error) {
 			a.Next.Format(time.RFC3339), a.Last.Format(time.RFC3339), maxDelay)
 	case !utf8.ValidString(a.Error):
 		return attempt{}, errors.New("error is not UTF-8")
+	case len(a.Names) > maxNames:
+		return attempt{}, fmt.Errorf("%d names", len(a.Names))
 	}
 	return a, nil
 }

@@ -38,8 +38,10 @@ type Status struct {
 	Failures    int       `json:"failures,omitempty"`  // in a row
 	LastAttempt time.Time `json:"lastAttempt,omitzero"`
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
-	Holder      string    `json:"holder,omitempty"` // the replica that works on it
-	Step        string    `json:"step,omitempty"`   // known on the holder only
+	Holder      string    `json:"holder,omitempty"`  // the replica that works on it
+	Journal     string    `json:"journal,omitempty"` // how far its order is
+	Asked       time.Time `json:"asked,omitzero"`    // when a person wanted it ordered
+	Step        string    `json:"step,omitempty"`    // known on the holder only
 	StepSince   time.Time `json:"stepSince,omitzero"`
 	Problem     string    `json:"problem,omitempty"` // why the stored value is refused
 }
@@ -80,7 +82,7 @@ func (k *Keeper) Status() []Status {
 func (k *Keeper) wantStatus(now time.Time, a action) Status {
 	h, att := k.held[a.key], k.attempts[a.key]
 	s := Status{ID: a.key.id, Issuer: a.key.issuer, Names: slices.Clone(a.want.names), Sources: slices.Clone(a.want.sources),
-		CoveredBy: a.coveredBy, Problem: h.problem, Holder: k.holders[a.key]}
+		CoveredBy: a.coveredBy, Problem: h.problem, Holder: k.holders[a.key], Journal: k.journals[a.key]}
 	if t := k.turns[a.key]; t != nil && t.working {
 		s.Step, s.StepSince = t.step, t.since
 		if s.Holder == "" {
@@ -92,9 +94,12 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 		att = attempt{}
 	}
 	s.Error, s.Failures, s.LastAttempt, s.NextAttempt = att.Error, att.Failures, att.Last, att.Next
+	if asked := k.requests[a.key]; h.cert == nil || asked.After(h.cert.Obtained) {
+		s.Asked = asked
+	}
 	valid := h.cert != nil && s.NotAfter.After(now)
 	switch {
-	case valid && (a.coveredBy != "" || s.RenewAt.After(now)):
+	case valid && a.do != obtain && (a.coveredBy != "" || s.RenewAt.After(now)):
 		s.State = StateValid
 	case valid:
 		s.State = StateRenewing

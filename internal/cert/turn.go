@@ -150,13 +150,13 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	k.mu.Lock()
 	r := k.renewals[t.key]
 	k.mu.Unlock()
-	if do, _ := decide(time.Now(), now.cert, attempt{}, r); do == rest {
+	if do, _ := decide(time.Now(), now.cert, attempt{}, r, now.asked); do == rest {
 		if now.journal {
 			k.done(lease.Context(), t, k.request(lease, t, now), now.cert)
 		}
 		return
 	}
-	if do, _ := decide(time.Now(), now.cert, now.attempt, r); do != obtain || t.names == nil {
+	if do, _ := decide(time.Now(), now.cert, now.attempt, r, now.asked); do != obtain || t.names == nil {
 		return
 	}
 	k.order(ctx, lease, t, now)
@@ -191,6 +191,8 @@ type current struct {
 	attempt         attempt
 	attemptRevision store.Revision
 	journal         bool
+	asked           time.Time
+	askedRevision   store.Revision
 }
 
 // reread asks the store for what concerns one certificate. Only ErrNotFound
@@ -221,6 +223,13 @@ func (k *Keeper) reread(lease store.Lease, kk key) (current, error) {
 		return now, err
 	}
 	now.journal = e.Revision != ""
+	if e, err = get(ctx, lease, kk.under(requestsPrefix)); err != nil {
+		return now, err
+	}
+	now.askedRevision = e.Revision
+	if e.Revision != "" {
+		now.asked, _ = decodeRequest(e.Value) // what cannot be read asks for nothing
+	}
 	return now, nil
 }
 
@@ -282,9 +291,12 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 	k.log.Info("certificate obtained", "names", t.names, "issuer", t.key.issuer,
 		"serial", fresh.serial, "notAfter", fresh.NotAfter)
 	k.done(lease.Context(), t, req, fresh)
+	// Left behind they do no harm: they are older than the certificate.
 	if now.attemptRevision != "" {
-		// Left behind it does no harm: it is older than the certificate.
 		_ = lease.Delete(lease.Context(), t.key.under(attemptsPrefix), now.attemptRevision)
+	}
+	if now.askedRevision != "" {
+		_ = lease.Delete(lease.Context(), t.key.under(requestsPrefix), now.askedRevision)
 	}
 }
 
@@ -379,7 +391,7 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 	}
 	at := time.Now()
 	a = a.count(cause)
-	a.Error, a.Replica, a.Last = cause.Error(), k.replica, at.UTC()
+	a.Error, a.Replica, a.Last, a.Names = cause.Error(), k.replica, at.UTC(), t.names
 	a.Next = nextAttempt(at, a, cause, rand.Float64()).UTC()
 	if err := k.record(lease, t.key, a, now.attemptRevision); err != nil {
 		k.pause(t.key, a.Next) // at least this replica keeps to it

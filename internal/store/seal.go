@@ -16,7 +16,7 @@ import (
 
 // ErrSealed: the value is sealed under a key this replica does not have. It is
 // there: that is another thing than absent, and nothing may be put over it.
-var ErrSealed = errors.New("value is sealed")
+var ErrSealed = errors.New("sealed")
 
 // A sealed value is text, so that every store and every tool takes it:
 //

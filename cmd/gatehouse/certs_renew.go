@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"gatehouse/internal/cert"
+	"gatehouse/internal/store"
+)
+
+// renew asks for certificates to be ordered now, and tells what comes of it.
+func (t *tool) renew(ctx context.Context, words []string, out io.Writer) error {
+	if len(words) == 0 {
+		return usageError(errors.New("renew what? name a certificate, as \"gatehouse certs\" lists them"))
+	}
+	wait := time.Minute
+	if text, ok := t.flags.Own["wait"]; ok {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil {
+			return usageError(fmt.Errorf("--wait: %w", err))
+		}
+	}
+	all, err := t.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := pick(all, words)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, s := range list {
+		asked, err := cert.RequestNow(ctx, t.shared, s.Issuer, s.ID)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%s: asked %s to be ordered now\n", s.Issuer, shownNames(s, 3))
+		if wait > 0 {
+			failed = append(failed, t.follow(ctx, s, asked, wait, out))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// follow tells how an order goes, until it has an outcome.
+func (t *tool) follow(ctx context.Context, was cert.Status, asked time.Time, wait time.Duration, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	told := ""
+	for store.Sleep(ctx, 250*time.Millisecond) {
+		all, err := t.inspect(ctx)
+		if err != nil {
+			continue // it is away for a moment, or our time is up
+		}
+		list, err := pick(all, []string{was.ID})
+		if err != nil {
+			continue
+		}
+		s := list[0]
+		switch {
+		case s.Serial != "" && s.Serial != was.Serial:
+			fmt.Fprintf(out, "  done: serial %s, until %s\n", s.Serial, s.NotAfter.UTC().Format(time.RFC3339))
+			return nil
+		case s.LastAttempt.After(was.LastAttempt) && !s.LastAttempt.Before(asked.Add(-time.Minute)) && s.Error != "":
+			return fmt.Errorf("%s: %s (next attempt %s)", shownNames(s, 3), s.Error, s.NextAttempt.UTC().Format(time.RFC3339))
+		}
+		if line := progressLine(s); line != told {
+			told = line
+			fmt.Fprintf(out, "  %s\n", line)
+		}
+	}
+	if told == "" || told == nobody {
+		return fmt.Errorf("%s: no replica has begun within %v: is one running, and does its configuration want this certificate?", shownNames(was, 3), wait)
+	}
+	fmt.Fprintf(out, "  still under way after %v: %s; see \"gatehouse certs %s\"\n", wait, told, was.ID)
+	return nil
+}
+
+const nobody = "waiting for a replica"
+
+func progressLine(s cert.Status) string {
+	switch {
+	case s.Holder == "":
+		return nobody
+	case s.Journal == "":
+		return s.Holder + " works on it"
+	}
+	return s.Holder + ": " + s.Journal
+}

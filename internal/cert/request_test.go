@@ -1,0 +1,97 @@
+package cert
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+// Progress makes a client one that tells how far its orders are.
+func (c *client) Progress(journal []byte) string {
+	var j smallJournal
+	if json.Unmarshal(journal, &j) != nil {
+		panic("damaged")
+	}
+	return fmt.Sprintf("order %d", j.Order)
+}
+
+// A person's "now" is obeyed once, by one replica, and goes when it was.
+func TestRequestNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newSmallCA(t, 90*day)
+		mem := store.NewMem(0)
+		all := startAll(t, mem, ca, 3, wantNames("a.example.com"))
+		time.Sleep(day)
+		first := all[0].mustServe("a.example.com")
+		id := ID([]string{"a.example.com"})
+		must(RequestNow(t.Context(), mem.Replica("cli"), "ca", id))
+		time.Sleep(time.Minute)
+		second := all[1].mustServe("a.example.com")
+		if second.Equal(first) {
+			t.Fatal("it is not renewed")
+		}
+		time.Sleep(day)
+		if orders, _, _ := ca.counts(); orders != 2 {
+			t.Errorf("%d orders, want 2", orders)
+		}
+		if all[0].has("requests/ca/" + id) {
+			t.Error("the request is still there")
+		}
+		// While the CA is away it is tried at once, and then as ever.
+		ca.say(errors.New("connection refused"))
+		_, _, before := ca.counts()
+		must(RequestNow(t.Context(), mem.Replica("cli"), "ca", id))
+		time.Sleep(10 * time.Second)
+		if _, _, calls := ca.counts(); calls != before+1 {
+			t.Errorf("%d calls after the request, want 1", calls-before)
+		}
+		s := all[0].status(id)
+		if s.Error == "" || !all[0].mustServe("a.example.com").Equal(second) {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// What any process can say from the store alone.
+func TestInspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newSmallCA(t, 90*day)
+		mem := store.NewMem(0)
+		start(t, mem, ca, "r1", wantNames("good.example.com", "bad.example.com"), func(c *client, _ *Options) {
+			c.step = 0
+		})
+		time.Sleep(time.Minute)
+		ca.say(errors.New("CAA says no"))
+		r := start(t, mem, ca, "r2", wantNames("bad2.example.com"))
+		time.Sleep(5 * time.Second)
+		r.stop()
+		must(mem.Replica("x").Put(t.Context(), "orders/ca/half-0123", must(json.Marshal(smallJournal{Order: 7})), ""))
+		must(mem.Replica("x").Put(t.Context(), "orders/ca/odd-0123", []byte("{"), ""))
+		must(mem.Replica("x").Put(t.Context(), "certificates/ca/broken-0123", []byte("{"), ""))
+		list, err := Inspect(t.Context(), mem.Replica("cli"), []Issuer{&client{smallCA: ca, id: "ca"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, s := range list {
+			lines = append(lines, fmt.Sprintf("%s %v %s error=%v problem=%v next=%v journal=%q", strings.SplitN(s.ID, "-", 2)[0], s.Names, s.State,
+				strings.Contains(s.Error, "CAA says no"), s.Problem != "", !s.NextAttempt.IsZero(), s.Journal))
+		}
+		got := strings.Join(lines, "\n")
+		want := `bad.example.com [bad.example.com] valid error=false problem=false next=false journal=""
+bad2.example.com [bad2.example.com] failed error=true problem=false next=true journal=""
+broken [] failed error=false problem=true next=false journal=""
+good.example.com [good.example.com] valid error=false problem=false next=false journal=""
+half [] wanted error=false problem=false next=false journal="order 7"
+odd [] wanted error=false problem=false next=false journal="journal cannot be read"`
+		if got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+}
