@@ -59,10 +59,14 @@ func around(s *config.Static, opened closingStore, log *slog.Logger) (*sharedSto
 		return nil, err
 	}
 	remote := s.Store.Kind == config.StoreEtcd || s.Store.Kind == config.StoreEtcd2
-	if dir := s.Store.CopyDirectory(); remote && dir != "" {
-		c := s.Store.Connection(s.Etcd)
+	cluster := s.Store.Kind == config.StoreKube // its Secrets are sealed by the cluster, or not
+	if dir := s.Store.CopyDirectory(); (remote || cluster) && dir != "" {
+		source := sourceName(s.Store.Connection(s.Etcd))
+		if cluster {
+			source = "kubernetes " + s.Store.Namespace + " " + s.Store.Prefix
+		}
 		shared.copy = copystore.New(copystore.Options{
-			Inner: opened, Dir: filepath.Join(dir, "state"), Source: sourceName(c), Prefixes: keptPrefixes, Ring: keys,
+			Inner: opened, Dir: filepath.Join(dir, "state"), Source: source, Prefixes: keptPrefixes, Ring: keys,
 			Patience: copyPatience, Logger: log,
 		})
 		shared.Store = shared.copy

@@ -51,6 +51,8 @@ func openPlain(ctx context.Context, s *config.Static, replica string, log *slog.
 		return memory{store.NewMem(s.Store.TTL.Std()).Replica(replica)}, nil
 	case config.StoreEtcd, config.StoreEtcd2:
 		return openEtcd(ctx, s.Store.Connection(s.Etcd), s.Store.Kind == config.StoreEtcd, s.Store.TTL.Std(), replica, log)
+	case config.StoreKube:
+		return openKubernetes(s, replica, log)
 	default:
 		return filestore.Open(filestore.Options{
 			Dir: s.Store.Directory, TTL: s.Store.TTL.Std(), Replica: replica, Logger: log,

@@ -69,6 +69,16 @@ func (c *Certificate) encode(b Bundle, epoch uint64) ([]byte, error) {
 	}, "", " ")
 }
 
+// Pair gives the chain and the key, in PEM, of a stored certificate, for stores
+// that show both apart; ok is false for what is none, or is sealed.
+func Pair(value []byte) (chain, key []byte, ok bool) {
+	var r record
+	if store.CheckSealed(value) != nil || json.Unmarshal(value, &r) != nil || r.Chain == "" || r.Key == "" {
+		return nil, nil, false
+	}
+	return []byte(r.Chain), []byte(r.Key), true
+}
+
 // decodeCertificate checks a stored value before anybody is served with it:
 // the store's content is not trusted.
 func decodeCertificate(k key, value []byte) (*Certificate, error) {

@@ -120,3 +120,15 @@ func FuzzDecodeAttempt(f *testing.F) {
 		}
 	})
 }
+
+func TestPair(t *testing.T) {
+	chain, key, ok := Pair([]byte(`{"version":1,"chain":"c","key":"k"}`))
+	if !ok || string(chain) != "c" || string(key) != "k" {
+		t.Errorf("%q, %q, %v", chain, key, ok)
+	}
+	for _, value := range []string{"", "{}", "x", `{"chain":"c"}`} {
+		if _, _, ok := Pair([]byte(value)); ok {
+			t.Errorf("%q is taken for a certificate", value)
+		}
+	}
+}

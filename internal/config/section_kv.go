@@ -73,6 +73,7 @@ const (
 	StoreEtcd   = "etcd"  // v3 API
 	StoreEtcd2  = "etcd2" // v2 API
 	StoreMemory = "memory"
+	StoreKube   = "kubernetes" // Secrets and Leases of the API server that [kubernetes] names
 )
 
 // Store is where certificates, orders and leases are kept. Kind "" follows
@@ -80,12 +81,13 @@ const (
 // Normalize it is never empty. The connection settings are those of [etcd]
 // where they are empty here.
 type Store struct {
-	Kind      string     `key:"kind" help:"file, etcd (v3 API), etcd2 (v2 API) or memory; default: as [etcd] says, else file"`
+	Kind      string     `key:"kind" help:"file, etcd (v3 API), etcd2 (v2 API), kubernetes or memory; default: as [etcd] says, else file"`
 	Directory string     `key:"directory" help:"folder of the file store, and of every replica's own copy"`
-	Prefix    string     `key:"prefix" help:"keys of etcd below this"`
+	Prefix    string     `key:"prefix" help:"keys of etcd below this; names of Secrets and Leases begin with it"`
 	TTL       Duration   `key:"ttl" help:"how long a dead replica's leases stand"`
 	SealKey   Secret     `key:"sealKey" help:"keys that seal private keys in the store, the newest first: a path, or the keys"`
 	Copy      string     `key:"copy" help:"folder of this replica's own copy of the store; none: no copy; default: copy in store.directory"`
+	Namespace string     `key:"namespace" help:"of the kubernetes store; default: our own"`
 	Endpoint  string     `key:"endpoint" help:"default: etcd.endpoint"`
 	Username  string     `key:"username" help:"default: etcd.username"`
 	Password  Secret     `key:"password" help:"default: etcd.password"`

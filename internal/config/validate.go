@@ -241,7 +241,7 @@ func (s *Static) validateTLS(key string, t *EntryPointTLS) []Problem {
 func (s *Static) validateStore() []Problem {
 	var out []Problem
 	st := s.Store
-	kinds := []string{StoreFile, StoreEtcd, StoreEtcd2, StoreMemory}
+	kinds := []string{StoreFile, StoreEtcd, StoreEtcd2, StoreKube, StoreMemory}
 	if !slices.Contains(kinds, st.Kind) {
 		out = append(out, s.badf("store.kind", suggest(st.Kind, kinds), "no such store: %q", st.Kind))
 	}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"log/slog"
+
+	"gatehouse/internal/cert"
+	"gatehouse/internal/config"
+	"gatehouse/internal/kubeclient"
+	"gatehouse/internal/store/kubestore"
+)
+
+// kubeOptions are where [kubernetes] says the API server is; without that
+// section it is the one of the pod this runs in, or of KUBECONFIG.
+func kubeOptions(s *config.Static, log *slog.Logger) kubeclient.Options {
+	o := kubeclient.Options{Logger: log}
+	if k := s.Kubernetes; k != nil {
+		o.Endpoint, o.Token, o.CAFile = k.Endpoint, k.Token.Reveal(), k.CertAuthFilePath
+	}
+	return o
+}
+
+// kubernetesStore closes the connection with the store.
+type kubernetesStore struct {
+	*kubestore.Store
+	client *kubeclient.Client
+}
+
+func (s kubernetesStore) Close() error {
+	err := s.Store.Close()
+	_ = s.client.Close()
+	return err
+}
+
+// openKubernetes opens the store that is the cluster itself.
+func openKubernetes(s *config.Static, replica string, log *slog.Logger) (closingStore, error) {
+	client, err := kubeclient.Open(kubeOptions(s, log))
+	if err != nil {
+		return nil, err
+	}
+	opened, err := kubestore.Open(kubestore.Options{
+		Client: client, Namespace: s.Store.Namespace, Prefix: s.Store.Prefix, Pair: cert.Pair,
+		TTL: s.Store.TTL.Std(), Replica: replica, Logger: log,
+	})
+	if err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	return kubernetesStore{opened, client}, nil
+}
