@@ -73,8 +73,10 @@ type gatewayOptions struct {
 	name    string
 	routing store.Store // what [etcd] names; nil: none
 	file    string      // the static configuration's file; "": none
-	log     *slog.Logger
-	logTo   *logFile
+	// configMap is where that file comes from; nil: it is one.
+	configMap *configMap
+	log       *slog.Logger
+	logTo     *logFile
 }
 
 // newGateway wires a replica and binds its entry points.
@@ -239,7 +241,13 @@ func (g *gateway) ready() (bool, string) {
 	case !state.Ready():
 		return false, fmt.Sprintf("waiting for the first configuration of: %s", strings.Join(state.Waiting, ", "))
 	}
-	return true, g.staleness()
+	var notes []string
+	for _, note := range []string{g.staleness(), g.configMap.state()} {
+		if note != "" {
+			notes = append(notes, note)
+		}
+	}
+	return true, strings.Join(notes, "; ")
 }
 
 // run serves until ctx ends, or an entry point breaks off, and everything is
@@ -248,6 +256,9 @@ func (g *gateway) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var wg sync.WaitGroup
+	if g.configMap != nil {
+		wg.Go(func() { g.duty(ctx, "ConfigMap", g.configMap.run) })
+	}
 	for name, duty := range map[string]func(context.Context) error{
 		"controller":   g.controller.Run,
 		"certificates": g.certs.keeper.Run,

@@ -14,9 +14,27 @@ of gatehouse.toml, gatehouse.yaml and traefik.toml in /etc/gatehouse, /etc/traef
 the environment (GATEHOUSE_ETCD_ENDPOINT ...), flags and, with --etcd, the key-value store; later ones win. SIGUSR1 opens log
 files anew.
 
+With --configmap NAMESPACE/NAME the file is a key of that ConfigMap, read and followed through the Kubernetes API.
+
 `
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	where, args, err := takeConfigMap(args)
+	if err != nil {
+		return err
+	}
+	var followed *configMap
+	if where != "" {
+		if followed, err = openConfigMap(ctx, where, args, errOut); err != nil {
+			return ignoreStop(ctx, err)
+		}
+		defer followed.close()
+		file, err := followed.file(followed.dir)
+		if err != nil {
+			return err
+		}
+		args = append([]string{"-c", file}, args...)
+	}
 	loaded, problems, err := load(runHelp, args, errOut)
 	if err != nil {
 		return err
@@ -45,8 +63,12 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 			return ignoreStop(ctx, err)
 		}
 	}
+	if followed != nil {
+		applyBind(loaded.Static)
+		followed.static, followed.log, followed.replica = loaded.Static, log, name
+	}
 	applyBind(static)
-	g, err := newGateway(ctx, static, gatewayOptions{name: name, routing: routing, file: loaded.File, log: log, logTo: logTo})
+	g, err := newGateway(ctx, static, gatewayOptions{name: name, routing: routing, configMap: followed, file: loaded.File, log: log, logTo: logTo})
 	if err != nil {
 		return ignoreStop(ctx, err)
 	}
