@@ -28,6 +28,7 @@ func TestQuietWhileDown(t *testing.T) {
 		"DNS":                    {early: func(s *scene.Scene) { s.DNS.Kill() }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene(t, c.o)
 			if c.early != nil {
 				c.early(s)

@@ -26,6 +26,8 @@ var allowed = map[string][]string{
 	"wire":   {"http1"},
 	// the client of a Kubernetes API server, for the provider and the store
 	"kubeclient": {},
+	// what a process gets from the one before it, and gives to the next
+	"handover": {},
 	// row 2: decisions and their engines; the two halves never see each other
 	"route":         {},
 	"middleware":    {"config"},

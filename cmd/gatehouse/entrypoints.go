@@ -141,7 +141,7 @@ func entryPointLookup(s *config.Static) func(string) (string, bool, bool) {
 // handlerFor is what an entry point serves: challenges first, then health and
 // API where they belong, then the routes.
 func (g *gateway) handlerFor(name string) http.Handler {
-	h := g.proxy.Handler(name)
+	h := g.held(g.proxy.Handler(name))
 	internal := map[string]http.Handler{}
 	if g.static.API != nil && g.static.API.EntryPoint == name {
 		protected, problems := protect(name, g.static, g.api, g.log)
@@ -184,6 +184,9 @@ func (g *gateway) plainFor(name string) func(*wire.Exchange) bool {
 	}
 	return func(x *wire.Exchange) bool {
 		path := x.Req.Path()
+		if !g.begun.Load() {
+			return false
+		}
 		if root && len(path) == 1 {
 			return false
 		}
@@ -233,6 +236,9 @@ func (g *gateway) listen() error {
 			return err
 		}
 		for _, o.Address = range append([]string{o.Address}, g.static.EntryPoints[name].Addresses...) {
+			if err := g.inherit(&o); err != nil {
+				return err
+			}
 			server, err := entrypoint.Listen(o)
 			if err != nil {
 				return err
@@ -241,6 +247,7 @@ func (g *gateway) listen() error {
 			g.log.Info("entry point bound", "entrypoint", name, "address", server.Addr().String(), "tls", o.TLS != nil)
 		}
 	}
+	g.unclaimed()
 	return nil
 }
 
@@ -341,7 +348,11 @@ func (g *gateway) serve(ctx context.Context) error {
 		accept, grace = l.RequestAcceptGraceTimeout.Std(), l.GraceTimeOut.Std()
 	}
 	g.log.Info("stopping", "accept", accept, "grace", grace)
-	if first == nil {
+	end := (*entrypoint.Server).Shutdown
+	if g.successor != nil {
+		end = (*entrypoint.Server).Retire
+		defer g.successor.Drained()
+	} else if first == nil {
 		time.Sleep(accept)
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
@@ -349,39 +360,11 @@ func (g *gateway) serve(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, s := range g.servers {
 		wg.Go(func() {
-			if err := s.Shutdown(stop); err != nil {
+			if err := end(s, stop); err != nil {
 				g.log.Warn("requests were cut off", "address", s.Addr().String(), "err", err)
 			}
 		})
 	}
 	wg.Wait()
 	return first
-}
-
-// firstPatience is how long clients of a replica that starts wait for its
-// first routing, where they would be told that there is none.
-const firstPatience = 5 * time.Second
-
-// firstRouting waits until every provider was heard once and the result is
-// served, or for so long that clients should be told. Meanwhile the kernel takes
-// connections.
-func (g *gateway) firstRouting(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, firstPatience)
-	defer cancel()
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
-	for !g.controller.State().Ready() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C:
-		}
-	}
-}
-
-// own tells whether an entry point serves something of our own: health and
-// API answer from the first moment.
-func (g *gateway) own(name string) bool {
-	s := g.static
-	return s.API != nil && s.API.EntryPoint == name || s.Ping != nil && s.Ping.EntryPoint == name
 }

@@ -24,6 +24,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/controller"
 	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/handover"
 	"gatehouse/internal/middleware"
 	"gatehouse/internal/provider"
 	filep "gatehouse/internal/provider/file"
@@ -53,6 +54,9 @@ type gateway struct {
 	accessLog  *middleware.AccessLog
 	servers    []*entrypoint.Server
 	draining   atomic.Bool
+	begun      atomic.Bool         // the first routing is served, or was waited for
+	stop       context.CancelFunc  // ends run; set by it
+	successor  *handover.Successor // set before stop is called
 }
 
 // replicaName is [cluster] node, else the host's name and a random part: two
@@ -77,6 +81,9 @@ type gatewayOptions struct {
 	configMap *configMap
 	log       *slog.Logger
 	logTo     *logFile
+
+	inherited *handover.Inherited // nil: nothing
+	program   string              // path, for a successor
 }
 
 // newGateway wires a replica and binds its entry points.
@@ -255,6 +262,7 @@ func (g *gateway) ready() (bool, string) {
 func (g *gateway) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	g.stop = stop
 	var wg sync.WaitGroup
 	if g.configMap != nil {
 		wg.Go(func() { g.duty(ctx, "ConfigMap", g.configMap.run) })
@@ -269,6 +277,8 @@ func (g *gateway) run(ctx context.Context) error {
 		"sealing":      g.shared.run,
 		"local CA":     g.certs.writeCA,
 		"signals":      g.reopenOnSignal,
+		"upgrade":      g.upgradeOnSignal,
+		"readiness":    g.announceReady,
 	} {
 		wg.Go(func() { g.duty(ctx, name, duty) })
 	}

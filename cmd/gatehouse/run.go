@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+
+	"gatehouse/internal/handover"
 
 	"gatehouse/internal/store"
 )
@@ -12,13 +15,25 @@ const runHelp = `gatehouse [run] [flags]
 Serves until SIGINT or SIGTERM, then lets requests under way finish. Settings come from defaults, a file (-c, else the first
 of gatehouse.toml, gatehouse.yaml and traefik.toml in /etc/gatehouse, /etc/traefik, $HOME/.gatehouse, $HOME/.traefik and .),
 the environment (GATEHOUSE_ETCD_ENDPOINT ...), flags and, with --etcd, the key-value store; later ones win. SIGUSR1 opens log
-files anew.
+files anew; SIGUSR2 has the program that now stands at the same path take over without losing a connection
+(docs/operations.md).
 
 With --configmap NAMESPACE/NAME the file is a key of that ConfigMap, read and followed through the Kubernetes API.
 
 `
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	inherited, err := handover.Take()
+	if err == nil {
+		err = serve(ctx, args, inherited, errOut)
+	}
+	if err != nil && ctx.Err() == nil {
+		return errors.Join(err, inherited.Fail(err))
+	}
+	return err
+}
+
+func serve(ctx context.Context, args []string, inherited *handover.Inherited, errOut io.Writer) error {
 	where, args, err := takeConfigMap(args)
 	if err != nil {
 		return err
@@ -68,7 +83,13 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 		followed.static, followed.log, followed.replica = loaded.Static, log, name
 	}
 	applyBind(static)
-	g, err := newGateway(ctx, static, gatewayOptions{name: name, routing: routing, configMap: followed, file: loaded.File, log: log, logTo: logTo})
+	program, err := programPath()
+	if err != nil {
+		return err
+	}
+	g, err := newGateway(ctx, static, gatewayOptions{
+		name: name, routing: routing, configMap: followed, file: loaded.File, log: log, logTo: logTo, inherited: inherited, program: program,
+	})
 	if err != nil {
 		return ignoreStop(ctx, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/store"
@@ -65,6 +66,7 @@ type Keeper struct {
 	requests map[key]time.Time
 	// Nothing is ordered before both were read: unknown is not absent.
 	knowsCertificates, knowsAttempts bool
+	loaded                           atomic.Bool // Index has them
 	// This replica's own.
 	renewals map[key]renewal
 	pauses   map[key]time.Time
@@ -171,6 +173,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Loaded tells whether the certificates in the store were read once: what the
+// index has is then what there is.
+func (k *Keeper) Loaded() bool { return k.loaded.Load() }
 
 // wake makes the loop plan again.
 func (k *Keeper) wake() {

@@ -81,6 +81,7 @@ func (k *Keeper) seeCertificates(entries []store.Entry) {
 		}
 	}
 	k.index.SetManaged(list)
+	k.loaded.Store(true)
 	k.somethingToAsk()
 }
 

@@ -1,12 +1,33 @@
 package entrypoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"syscall"
 )
+
+// bind binds the address, unless that was done by others.
+func (o Options) bind() (*net.TCPListener, error) {
+	if o.Socket != nil {
+		return o.Socket, nil
+	}
+	// Keep-alive probes of TCP would cost four system calls a connection; the
+	// idle deadline does their work.
+	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // such sockets take no filter (callOff)
+	socket, err := lc.Listen(context.Background(), "tcp", o.Address)
+	if err != nil {
+		return nil, bindError(o.Name, o.Address, err)
+	}
+	return socket.(*net.TCPListener), nil
+}
+
+// File is the socket, for a process that is to take it over; the caller closes
+// it.
+func (s *Server) File() (*os.File, error) { return s.tcp.File() }
 
 // bindError says what was asked and what a person can do about it.
 func bindError(name, address string, err error) error {

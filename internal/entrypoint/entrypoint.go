@@ -9,12 +9,12 @@
 package entrypoint
 
 import (
-	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,11 +29,12 @@ import (
 // Options describe one entry point. Zero limits mean the defaults named beside
 // them; a negative duration means no limit.
 type Options struct {
-	Name    string       // for messages
-	Address string       // host:port; an empty host is all addresses
-	TLS     *tls.Config  // nil: plain HTTP/1.1. See TLSConfig
-	Handler http.Handler // sees only requests the gate let through
-	Logger  *slog.Logger // nil: nothing is logged
+	Name    string           // for messages
+	Address string           // host:port; an empty host is all addresses
+	Socket  *net.TCPListener // bound already; nil: Address is bound
+	TLS     *tls.Config      // nil: plain HTTP/1.1. See TLSConfig
+	Handler http.Handler     // sees only requests the gate let through
+	Logger  *slog.Logger     // nil: nothing is logged
 
 	// Outer, if set, is wrapped around the gate of HTTP/2: it also sees the
 	// requests the gate refuses, with the headers and path as the client sent
@@ -76,6 +77,11 @@ type Options struct {
 	H2C       bool // where TLS is not: HTTP/2 as well, for clients that know it beforehand
 	HTTP3     bool // where TLS is: HTTP/3 on the UDP port of the same number
 	HTTP3Port int  // the port clients reach it by; 0: that one
+	// UDPSocket is bound already; nil: the port is. With HTTP3After nothing is
+	// read from it before that is closed: a process before this one answers
+	// its own clients until then, and refuses new ones, who come by TCP.
+	UDPSocket  *net.UDPConn
+	HTTP3After <-chan struct{}
 
 	MaxHeaderBytes int // request head; default 32 KiB
 	MaxConnections int // above it new connections are closed; default 80 % of the descriptor limit
@@ -152,16 +158,19 @@ type Server struct {
 	socket     deadlined // the same, behind what reads the PROXY protocol
 	conns      *connections
 	gate       *gate
-	compat     http.Handler // Options.Handler for a request whose head was read by http1
-	h2         *h2.Server   // nil: no HTTP/2
-	udp        *h3.Server   // nil: no HTTP/3
-	altSvc     []string     // value of Alt-Svc; nil: none
-	altSvcText []byte       // the same
+	compat     http.Handler              // Options.Handler for a request whose head was read by http1
+	h2         *h2.Server                // nil: no HTTP/2
+	udp        atomic.Pointer[h3.Server] // nil: no HTTP/3, or not yet
+	later      http.Handler              // of HTTP/3, after Options.HTTP3After
+	altSvc     []string                  // value of Alt-Svc; nil: none
+	altSvcText []byte                    // the same
 	rules      http1.Rules
 	clock      clock
 	draining   *atomic.Bool
 	serving    atomic.Bool
 	closed     atomic.Bool
+	retired    atomic.Bool   // another process accepts now
+	leave      sync.Once     // closes closing
 	closing    chan struct{} // closed when Shutdown lets no more in
 	refusing   chan struct{} // closed when Serve has ended
 }
@@ -170,16 +179,12 @@ type Server struct {
 // already connect and wait.
 func Listen(opts Options) (*Server, error) {
 	opts = opts.withDefaults()
-	// Keep-alive probes of TCP would cost four system calls a connection; the
-	// idle deadline does their work.
-	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false) // such sockets take no filter (callOff)
-	socket, err := lc.Listen(context.Background(), "tcp", opts.Address)
+	socket, err := opts.bind()
 	if err != nil {
-		return nil, bindError(opts.Name, opts.Address, err)
+		return nil, err
 	}
 	s := &Server{
-		name: opts.Name, opts: opts, tcp: socket.(*net.TCPListener), socket: withProxyProtocol(opts, socket.(*net.TCPListener)), conns: newConnections(opts.MaxConnections),
+		name: opts.Name, opts: opts, tcp: socket, socket: withProxyProtocol(opts, socket), conns: newConnections(opts.MaxConnections),
 		draining: new(atomic.Bool), closing: make(chan struct{}), refusing: make(chan struct{}),
 		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}

@@ -27,7 +27,7 @@ func (s *Server) Serve() error {
 			s.accepted(c)
 			continue
 		}
-		if s.closed.Load() {
+		if s.closed.Load() || s.retired.Load() {
 			s.socket.Close()
 			return nil
 		}
@@ -121,13 +121,31 @@ func looksLikeHTTP(header [5]byte) bool {
 // balancers to stay away before calling it.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	return s.drain(ctx, drainLinger)
+}
+
+// Retire is Shutdown where another process accepts on the same socket: this one
+// stops at once, and its connections have half of the time that ctx leaves to
+// learn from an answer that they should close.
+func (s *Server) Retire(ctx context.Context) error {
+	s.draining.Store(true)
+	s.retired.Store(true)
+	s.socket.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // closed is as good
+	linger := drainLinger
+	if end, ok := ctx.Deadline(); ok {
+		linger = time.Until(end) / 2
+	}
+	return s.drain(ctx, linger)
+}
+
+func (s *Server) drain(ctx context.Context, linger time.Duration) error {
 	drained := s.drainHTTP3(ctx)
-	s.conns.waitEmpty(ctx, drainLinger)
-	if s.closed.CompareAndSwap(false, true) {
-		close(s.closing)
+	s.conns.waitEmpty(ctx, linger)
+	if s.closed.CompareAndSwap(false, true) && !s.retired.Load() {
 		callOff(s.tcp)
 		s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
 	}
+	s.leave.Do(func() { close(s.closing) })
 	if s.serving.Load() {
 		<-s.refusing
 	}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 type Options struct {
 	Name    string       // of the entry point, for messages
 	Address string       // host:port, the TCP socket's
+	Socket  *net.UDPConn // bound already; nil: Address is bound
 	TLS     *tls.Config  // the entry point's; offers h3 here, and TLS 1.3 alone
 	Handler http.Handler // any goroutine; requests of one connection run side by side
 	Logger  *slog.Logger
@@ -76,11 +78,7 @@ type Server struct {
 // Listen binds the UDP address. Clients can connect at once, and wait for
 // Serve.
 func Listen(opts Options) (*Server, error) {
-	addr, err := net.ResolveUDPAddr("udp", opts.Address)
-	if err != nil {
-		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
-	}
-	socket, err := net.ListenUDP("udp", addr)
+	socket, err := opts.bind()
 	if err != nil {
 		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
 	}
@@ -111,6 +109,21 @@ func Listen(opts Options) (*Server, error) {
 	return s, nil
 }
 
+func (o Options) bind() (*net.UDPConn, error) {
+	if o.Socket != nil {
+		return o.Socket, nil
+	}
+	addr, err := net.ResolveUDPAddr("udp", o.Address)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenUDP("udp", addr)
+}
+
+// File is the socket, for a process that is to take it over; the caller closes
+// it.
+func (s *Server) File() (*os.File, error) { return s.socket.File() }
+
 // Addr is the bound UDP address.
 func (s *Server) Addr() net.Addr { return s.socket.LocalAddr() }
 
@@ -120,8 +133,11 @@ func (s *Server) AltSvc(port int) string {
 	if port == 0 {
 		port = s.socket.LocalAddr().(*net.UDPAddr).Port
 	}
-	return fmt.Sprintf(`h3=":%d"; ma=%d`, port, announceFor)
+	return AltSvc(port)
 }
+
+// AltSvc is the header value that announces HTTP/3 at a port.
+func AltSvc(port int) string { return fmt.Sprintf(`h3=":%d"; ma=%d`, port, announceFor) }
 
 // Serve answers until Shutdown, and returns nil then.
 func (s *Server) Serve() error {

@@ -1,0 +1,101 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// Socket is one to hand over; whoever made it closes File.
+type Socket struct {
+	Name string
+	File *os.File
+}
+
+// Plan says how a successor is started.
+type Plan struct {
+	Path    string   // of the program
+	Args    []string // without its name
+	Sockets []Socket
+}
+
+// Successor is a process that has taken over.
+type Successor struct {
+	PID   int
+	alive *os.File
+}
+
+// Drained tells the successor that this process has nothing more under way.
+func (s *Successor) Drained() { s.alive.Close() }
+
+// reportLimit bounds what a successor may say of its failure.
+const reportLimit = 4 << 10
+
+// Start starts a successor and waits until it serves. With an error there is
+// none: it has ended or was killed, and the error has its reason. The process
+// has our folder, environment and output.
+func Start(ctx context.Context, p Plan) (*Successor, error) {
+	report, theirReport, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
+	}
+	defer report.Close()
+	theirAlive, alive, err := os.Pipe()
+	if err != nil {
+		theirReport.Close()
+		return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
+	}
+	cmd := exec.Command(p.Path, p.Args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	var names []string
+	for _, s := range p.Sockets {
+		names = append(names, s.Name)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, s.File)
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, theirReport, theirAlive)
+	cmd.Env = append(os.Environ(), envCount+"="+strconv.Itoa(len(p.Sockets)), envNames+"="+strings.Join(names, ":"),
+		envPredecessor+"="+strconv.Itoa(os.Getpid()))
+	err = cmd.Start()
+	theirReport.Close()
+	theirAlive.Close()
+	if err != nil {
+		alive.Close()
+		return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
+	}
+	word := make(chan string, 1)
+	go func() {
+		text, _ := io.ReadAll(io.LimitReader(report, reportLimit))
+		word <- string(text)
+	}()
+	ended := make(chan struct{})
+	go func() { // also when it serves: nothing is left behind
+		cmd.Wait() //nolint:errcheck // ProcessState has it
+		close(ended)
+	}()
+	var said string
+	select {
+	case said = <-word:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if said == readyWord {
+		return &Successor{PID: cmd.Process.Pid, alive: alive}, nil
+	}
+	alive.Close()
+	cmd.Process.Kill() //nolint:errcheck // it may have ended
+	<-ended
+	switch {
+	case err != nil:
+		err = fmt.Errorf("it was not ready in time and was killed: %w", err)
+	case said != "":
+		err = errors.New(said)
+	default:
+		err = fmt.Errorf("it ended before it was ready: %v", cmd.ProcessState)
+	}
+	return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
+}
