@@ -77,7 +77,7 @@ func parent(key string) string {
 type treeWriter struct{ pairs []Pair }
 
 // later are the settings of rc3's sections that rc3 did not know, by type and
-// key; they are written only where they are set.
+// key or by type; they are written only where they are set.
 var later = map[string]bool{
 	"Static.allowMinWeightZero": true, "Static.keepTrailingSlash": true,
 	"Redirect.permanent":     true,
@@ -88,8 +88,7 @@ var later = map[string]bool{
 	"Kubernetes.ingressClass": true, "Kubernetes.throttleDuration": true,
 	"API.readOnly":            true,
 	"AccessLog.bufferingSize": true,
-	"Store.kind":              true, "Store.directory": true, "Store.prefix": true, "Store.ttl": true,
-	"Store.endpoint": true, "Store.username": true, "Store.password": true, "Store.copy": true,
+	"Store": true, // all of it is ours
 	"EntryPoint.h2c": true, "EntryPoint.addresses": true,
 }
 
@@ -110,7 +109,7 @@ func (w *treeWriter) section(at string, v, otherwise reflect.Value) {
 		case f.Anonymous:
 			w.section(at, v.Field(i), usual)
 		case key == "" || never[name]:
-		case later[name] && (v.Field(i).IsZero() || usual.IsValid() && v.Field(i).Equal(usual)):
+		case (later[name] || later[v.Type().Name()]) && (v.Field(i).IsZero() || usual.IsValid() && v.Field(i).Equal(usual)):
 		default:
 			w.value(at+"/"+strings.ToLower(key), v.Field(i), usual)
 		}
