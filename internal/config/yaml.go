@@ -35,7 +35,7 @@ type yamlParser struct {
 	pos      positions
 	text     []byte
 	anchors  map[*yaml.Node]yamlAnchor // those that are read to their end
-	parts    int // nodes so far, aliases counted as what they stand for
+	parts    int                       // nodes so far, aliases counted as what they stand for
 	problems []Problem
 }
 

@@ -88,8 +88,8 @@ var later = map[string]bool{
 	"Kubernetes.ingressClass": true, "Kubernetes.throttleDuration": true,
 	"API.readOnly":            true,
 	"AccessLog.bufferingSize": true,
-	"Store": true, // all of it is ours
-	"EntryPoint.h2c": true, "EntryPoint.addresses": true,
+	"Store":                   true, // all of it is ours
+	"EntryPoint.h2c":          true, "EntryPoint.addresses": true,
 }
 
 // never are settings that are consumed by storeconfig itself, and the keys that
