@@ -36,16 +36,17 @@ type Options struct {
 	Handler http.Handler     // sees only requests the gate let through
 	Logger  *slog.Logger     // nil: nothing is logged
 
-	// Outer, if set, is wrapped around the gate of HTTP/2: it also sees the
-	// requests the gate refuses, with the headers and path as the client sent
-	// them. The access log stands here, and in Observe for HTTP/1.1.
+	// Outer, if set, is wrapped around the gate, which requests of HTTP/3 and
+	// WebSockets over HTTP/2 pass: it also sees what the gate refuses, with the
+	// headers and path as the client sent them. The access log stands here, and
+	// in Observe for all others.
 	Outer func(http.Handler) http.Handler
 
-	// Plain, if set, is offered each HTTP/1.1 request before Handler is: it
+	// Plain, if set, is offered each request of HTTP/1.1 and 2 before Handler is: it
 	// serves the request without the view of http.Handler, or returns false,
 	// having done nothing.
 	Plain func(x *wire.Exchange) (served bool)
-	// Observe, if set, is told of each HTTP/1.1 request that is over, also of
+	// Observe, if set, is told of each request of HTTP/1.1 and 2 that is over, also of
 	// those that were refused, as they came in. It must keep nothing of the
 	// entry. Where it is nil Outer stands around Handler instead.
 	Observe func(*middleware.Entry)

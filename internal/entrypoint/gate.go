@@ -11,8 +11,9 @@ import (
 )
 
 // gate is the one place where a request from outside that package http1 has not
-// read (HTTP/2) is made safe: refused if hostile, its path brought to one form, headers that only a proxy may set
-// deleted and set anew. Everything behind it may believe what it reads.
+// read (HTTP/3, and WebSockets over HTTP/2) is made safe: refused if hostile, its
+// path brought to one form, headers that only a proxy may set deleted and set
+// anew. Everything behind it may believe what it reads.
 type gate struct {
 	name     string
 	next     http.Handler

@@ -39,7 +39,6 @@ func TestH2spec(t *testing.T) {
 }
 
 func h2spec(t *testing.T, spec string, s *Server) {
-	t.Parallel()
 	host, port, _ := net.SplitHostPort(s.Addr().String())
 	args := []string{"-h", host, "-p", port, "-S", "-o", "1"}
 	if s.opts.TLS != nil {

@@ -113,11 +113,13 @@ func (c *frames) goAway() (code http2.ErrCode, said bool) {
 // both runs a test over TLS and by prior knowledge.
 func both(t *testing.T, opts Options, test func(t *testing.T, s *Server)) {
 	t.Run("tls", func(t *testing.T) {
+		t.Parallel()
 		o := opts
 		o.TLS = testTLS(t)
 		test(t, start(t, o))
 	})
 	t.Run("h2c", func(t *testing.T) {
+		t.Parallel()
 		o := opts
 		o.H2C = true
 		test(t, start(t, o))
