@@ -71,6 +71,41 @@ func (c *Conn) ReadIdle() ([]byte, error) {
 	return b[:1+n], nil
 }
 
+// Each gives f all that comes, until f or the connection fails. See Sock.Each.
+func (c *Conn) Each(f func(piece []byte) error) error {
+	if c.secure == nil {
+		return c.Sock.Each(f)
+	}
+	for {
+		b, err := c.ReadIdle()
+		if err != nil {
+			return err
+		}
+		if len(b) == 1 { // the first byte came alone
+			n, err := c.ReadNow(b[1:cap(b)])
+			if err != nil {
+				Free(b)
+				return err
+			}
+			b = b[:1+n]
+		}
+		err = f(b)
+		Free(b)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Splice moves up to n bytes from one connection to another within the kernel;
+// errors.ErrUnsupported where one of them is under TLS. See Sock.Splice.
+func (c *Conn) Splice(from *Conn, n int64) (moved int64, err error) {
+	if c.secure != nil || from.secure != nil {
+		return 0, errors.ErrUnsupported
+	}
+	return c.Sock.Splice(&from.Sock, n)
+}
+
 // Ask writes request on an idle connection and reads the beginning of the
 // answer into a medium buffer, which is the caller's. See Sock.Ask.
 func (c *Conn) Ask(request []byte) (answer []byte, sent int, err error) {

@@ -155,6 +155,94 @@ func (s *Sock) ReadIdle() ([]byte, error) {
 	return b[:n], nil
 }
 
+// Each gives f all that comes, piece by piece, until f or the connection fails,
+// whose error it returns. While nothing comes no buffer is held. A piece is f's
+// until f returns.
+func (s *Sock) Each(f func(piece []byte) error) error {
+	var failed error
+	step := func(fd uintptr) bool {
+		size := SmallSize
+		for {
+			b := Buffer(size)
+			n, errno := sysRead(fd, b)
+			switch {
+			case errno == syscall.EINTR:
+				Free(b)
+				continue
+			case errno == syscall.EAGAIN:
+				Free(b)
+				return false
+			case errno != 0:
+				failed = s.wrap("read", errno)
+			case n == 0:
+				failed = io.EOF
+			default:
+				failed = f(b[:n])
+			}
+			Free(b)
+			if failed != nil {
+				return true
+			}
+			// The poller would not tell once more of an end that came with
+			// this: only a read that finds nothing may wait.
+			if n == size {
+				size = LargeSize
+			}
+		}
+	}
+	for {
+		err := s.raw.Read(step)
+		if err == nil {
+			return failed
+		}
+		if s.foreign.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		s.setRead(0) // a deadline left behind by an earlier read
+	}
+}
+
+// spliced is how much goes from one connection to another in one call, so that
+// deadlines are looked at now and then.
+const spliced = 1 << 20
+
+// ErrTaker wraps what went wrong in Splice on the side that is written to.
+var ErrTaker = errors.New("write spliced")
+
+// Splice moves up to n bytes from one connection to another within the kernel,
+// waiting as read and write do. Progress may come with an error; after one that
+// is ErrTaker bytes may be lost.
+func (s *Sock) Splice(from *Sock, n int64) (moved int64, err error) {
+	to, ok := s.conn.(*net.TCPConn)
+	in, ok2 := from.conn.(*net.TCPConn)
+	if !ok || !ok2 {
+		return 0, errors.ErrUnsupported
+	}
+	if !from.foreign.Load() {
+		from.setRead(from.readBy)
+	}
+	by := s.giveUp()
+	if by != 0 {
+		s.conn.SetWriteDeadline(wall(by))          //nolint:errcheck // a closed connection says so when written
+		defer s.conn.SetWriteDeadline(time.Time{}) //nolint:errcheck // likewise
+	}
+	moved, err = to.ReadFrom(&io.LimitedReader{R: in, N: min(n, spliced)})
+	switch {
+	case err == nil && moved == 0:
+		return 0, io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded) && by != 0 && Now() >= by,
+		err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && s.lost():
+		err = fmt.Errorf("%w: %w", ErrTaker, err)
+	}
+	return moved, err
+}
+
+// lost tells whether the connection is over, without waiting.
+func (s *Sock) lost() (over bool) {
+	err := s.raw.Control(func(fd uintptr) { over = sysGone(fd) })
+	return over || err != nil
+}
+
 // Peek reads without waiting: 0 and no error where nothing is there.
 func (s *Sock) Peek(p []byte) (int, error) {
 	s.in, s.how = p, toPeek
@@ -345,14 +433,19 @@ func (s *Sock) armWrite() {
 	if s.foreignWrite.Load() || s.stall == 0 && s.writeBy == 0 {
 		return
 	}
+	s.waited = true
+	s.conn.SetWriteDeadline(wall(s.giveUp())) //nolint:errcheck // a closed connection says so when written
+}
+
+// giveUp is when a write that makes no progress from now on fails; 0: never.
+func (s *Sock) giveUp() int64 {
 	by := s.writeBy
 	if s.stall > 0 {
 		if stalled := Now() + int64(s.stall); by == 0 || stalled < by {
 			by = stalled
 		}
 	}
-	s.waited = true
-	s.conn.SetWriteDeadline(wall(by)) //nolint:errcheck // a closed connection says so when written
+	return by
 }
 
 // Close closes the connection, once.
