@@ -94,6 +94,10 @@ func entry(t *testing.T, service *upstream.Service, plain bool) (address string)
 	if plain {
 		opts.Handler, opts.Plain = http.NotFoundHandler(), service.Plain(nil)
 	}
+	return serveEntry(t, opts)
+}
+
+func serveEntry(t testing.TB, opts entrypoint.Options) (address string) {
 	s, err := entrypoint.Listen(opts)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -253,6 +254,11 @@ func (r *relay) content(chunked bool) error {
 			if err = r.flush(); err != nil {
 				return err
 			}
+			if !chunked && r.body.Left() >= spliceFrom {
+				if err = r.splice(); err != nil {
+					return err
+				}
+			}
 			piece, err = r.next()
 		}
 		if err == io.EOF {
@@ -264,7 +270,7 @@ func (r *relay) content(chunked bool) error {
 		}
 		r.x.Sent += int64(len(piece))
 		switch {
-		case chunked && len(piece) <= wire.MediumSize:
+		case chunked && len(r.out)+len(piece)+chunkRoom <= cap(r.out):
 			r.out = http1.AppendChunk(r.out, piece)
 		case chunked:
 			r.out = http1.AppendChunkSize(r.out, int64(len(piece)))
@@ -272,7 +278,7 @@ func (r *relay) content(chunked bool) error {
 				return err
 			}
 			r.out = append(r.out, "\r\n"...)
-		case len(r.out)+len(piece) <= wire.MediumSize:
+		case len(r.out)+len(piece) <= cap(r.out):
 			r.out = append(r.out, piece...)
 		default:
 			if err := r.write(piece); err != nil {
@@ -284,6 +290,41 @@ func (r *relay) content(chunked bool) error {
 		r.out = http1.AppendLastChunk(r.out, r.trailer())
 	}
 	return r.flush()
+}
+
+// chunkRoom is what the framing of a chunk takes at most.
+const chunkRoom = 20
+
+// spliceFrom is from how long a rest the kernel moves it by itself.
+const spliceFrom = 64 << 10
+
+// splice has the kernel move what is left of the content, where it can.
+func (r *relay) splice() error {
+	r.at = 0
+	for r.body.Left() > 0 {
+		by := int64(0)
+		if r.stop == nil {
+			by = wire.Now() + int64(patience)
+		}
+		r.link.ReadBy(by)
+		n, err := r.x.Conn.Splice(&r.link.Conn, r.body.Left())
+		r.body.Advance(n)
+		r.x.Sent += n
+		switch {
+		case err == nil:
+		case errors.Is(err, wire.ErrTaker):
+			return errClient
+		case errors.Is(err, errors.ErrUnsupported):
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && by != 0:
+			r.silent()
+		case err == io.EOF:
+			return io.ErrUnexpectedEOF
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes r.out, then piece.

@@ -24,15 +24,8 @@ func join(client, server *wire.Conn, first []byte) {
 
 // pass copies from one connection to another until either ends.
 func pass(to, from *wire.Conn) {
-	for {
-		b, err := from.ReadIdle()
-		if err != nil {
-			return
-		}
-		_, err = to.Write(b)
-		wire.Free(b)
-		if err != nil {
-			return
-		}
-	}
+	from.Each(func(piece []byte) error { //nolint:errcheck // either end ends both
+		_, err := to.Write(piece)
+		return err
+	})
 }

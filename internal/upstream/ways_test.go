@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -221,6 +222,51 @@ func TestClientGoesAway(t *testing.T) {
 		case <-gone:
 		case <-time.After(5 * time.Second):
 			t.Error("the server was left waiting")
+		}
+	})
+}
+
+// Bodies too long for one read come whole and in order, also where the kernel
+// moves them.
+func TestLongBodies(t *testing.T) {
+	long := make([]byte, 3<<20)
+	for i := range long {
+		long[i] = byte(i * 2654435761 >> 13)
+	}
+	eachWay(t, func(c net.Conn, br *bufio.Reader) {
+		for {
+			head := untilBlank(br)
+			if head == "" {
+				return
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(long))
+			c.Write(long[:100])
+			time.Sleep(10 * time.Millisecond)
+			c.Write(long[100 : 1<<20])
+			if strings.Contains(head, " /slow ") {
+				time.Sleep(1100 * time.Millisecond) // longer than anybody waits without looking around
+			}
+			if strings.Contains(head, " /cut ") {
+				return
+			}
+			c.Write(long[1<<20:])
+		}
+	}, func(t *testing.T, c net.Conn, br *bufio.Reader) {
+		for _, path := range []string{"/fast", "/slow", "/fast", "/cut"} {
+			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+			res, err := http.ReadResponse(br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			switch {
+			case path == "/cut":
+				if err != io.ErrUnexpectedEOF || !bytes.Equal(body, long[:1<<20]) {
+					t.Errorf("%s: %d bytes, %v", path, len(body), err)
+				}
+			case !bytes.Equal(body, long) || err != nil:
+				t.Errorf("%s: %d bytes, %v", path, len(body), err)
+			}
 		}
 	})
 }
