@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -76,30 +74,6 @@ func first(getenv func(string) string, names ...string) string {
 		}
 	}
 	return ""
-}
-
-// pacedClient keeps a distance between requests, retries included.
-type pacedClient struct {
-	inner   aws.HTTPClient
-	spacing time.Duration
-
-	mu   sync.Mutex
-	next time.Time
-}
-
-func (c *pacedClient) Do(r *http.Request) (*http.Response, error) {
-	c.mu.Lock()
-	now := time.Now()
-	at := c.next
-	if at.Before(now) {
-		at = now
-	}
-	c.next = at.Add(c.spacing)
-	c.mu.Unlock()
-	if err := sleep(r.Context(), at.Sub(now)); err != nil {
-		return nil, err
-	}
-	return c.inner.Do(r)
 }
 
 // api is the five calls used, with errors a person can act on.

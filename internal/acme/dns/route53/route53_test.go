@@ -395,6 +395,87 @@ func TestThousandNames(t *testing.T) {
 	}
 }
 
+// TestThousandOrders is the same at the pace of production, against an API that
+// throttles: names come over some seconds, as orders do, and so do clean-ups.
+func TestThousandOrders(t *testing.T) {
+	t.Parallel()
+	d := start(t, double.Options{SyncDelay: 8 * time.Second, RateLimit: 5})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const names, over = 1000, 3 * time.Second
+	a, log := replica(t, d, blind{})
+	a.timing = Timing{Poll: 250 * time.Millisecond}.withDefaults() // as 32 s are to the second of production
+	a.api.client.Options().HTTPClient.(*pacedClient).spacing = a.timing.Spacing
+	began := time.Now()
+	var steps []func() error
+	for i := range names {
+		steps = append(steps, func() error {
+			name := fmt.Sprintf("_acme-challenge.n%d.office.example.org", i)
+			_ = sleep(ctx, over*time.Duration(i)/names)
+			zone, err := a.FindZone(ctx, name)
+			if err != nil {
+				return err
+			}
+			r := dns.Record{Zone: zone, Name: name, Value: strings.Repeat("v", 43), TTL: 10 * time.Second}
+			if err := a.Present(ctx, r); err != nil {
+				return err
+			}
+			_ = sleep(ctx, over*time.Duration(i)/names)
+			return a.CleanUp(ctx, r)
+		})
+	}
+	if err := together(steps...); err != nil {
+		t.Fatal(err)
+	}
+	calls := d.Calls()
+	t.Logf("%d names, %d calls in %v: %v", names, len(calls), time.Since(began).Round(time.Millisecond), actions(d))
+	if len(calls) > 30 {
+		t.Errorf("%d calls: %v", len(calls), actions(d))
+	}
+	for i := 4; i < len(calls); i++ {
+		if gap := calls[i].At.Sub(calls[i-4].At); gap < 900*time.Millisecond {
+			t.Errorf("calls %d to %d within %v: more than 4 a second", i-4, i, gap)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("log: %s", log)
+	}
+	want(t, d, "_acme-challenge.n7.office.example.org")
+}
+
+// TestThrottled: three replicas, each at its own pace, are more than the
+// account may ask; every one gets its turn.
+func TestThrottled(t *testing.T) {
+	t.Parallel()
+	d := start(t, double.Options{SyncDelay: 100 * time.Millisecond, RateLimit: 5})
+	var steps []func() error
+	for i := range 3 {
+		p, _ := replica(t, d, blind{})
+		p.timing.Poll, p.timing.Backoff = 200*time.Millisecond, 2*time.Second
+		p.api.client.Options().HTTPClient.(*pacedClient).spacing = 100 * time.Millisecond
+		for n := range 4 {
+			steps = append(steps, func() error {
+				time.Sleep(time.Duration(n) * 300 * time.Millisecond)
+				return p.Present(ctxOf(t), dns.Record{Zone: "office.example.org", Name: fmt.Sprintf("_acme-challenge.r%dn%d.office.example.org", i, n), Value: "v"})
+			})
+		}
+	}
+	if err := together(steps...); err != nil {
+		t.Error(err)
+	}
+	n := actions(d)
+	t.Log(n)
+	throttled := 0
+	for what, times := range n {
+		if strings.HasSuffix(what, "Throttling") {
+			throttled += times
+		}
+	}
+	if throttled == 0 {
+		t.Error("nothing was throttled: this test shows nothing")
+	}
+}
+
 // TestFaults: what the API and the network do to requests.
 func TestFaults(t *testing.T) {
 	d := start(t, double.Options{})

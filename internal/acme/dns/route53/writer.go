@@ -23,6 +23,11 @@ type writer struct {
 	queue   []*pending
 	running bool
 	sets    map[string]*belief
+	settled chan struct{} // closed when the last change is INSYNC, or nobody waits for it
+	asked   time.Time     // when that was asked for
+	gather  time.Duration // how long the last wishes gathered
+	size    int           // how many there were
+	sent    time.Time     // when they had been sent
 }
 
 // pending is a wish somebody waits for.
@@ -53,10 +58,30 @@ func (w *writer) submit(ctx context.Context, in wish) error {
 	}
 }
 
-// run works the queue off and ends when it stays empty for a gathering time.
+// mostGather times the first one is how long wishes gather at most.
+const mostGather = 32
+
+// aStream is how many wishes at once are taken for the beginning of many.
+const aStream = 10
+
+// pause says how long wishes gather: the first ones, and few, go out soon;
+// where many keep coming it is longer each time, since a change takes Route 53
+// half a minute anyway.
+func (w *writer) pause() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.size >= aStream && time.Since(w.sent) < w.gather {
+		w.gather = min(2*w.gather, mostGather*w.timing.Gather)
+	} else {
+		w.gather = w.timing.Gather
+	}
+	return w.gather
+}
+
+// run works the queue off.
 func (w *writer) run() {
 	for {
-		time.Sleep(w.timing.Gather)
+		time.Sleep(w.pause())
 		w.mu.Lock()
 		queue := slices.DeleteFunc(w.queue, func(p *pending) bool { return p.ctx.Err() != nil })
 		w.queue = nil
@@ -72,6 +97,14 @@ func (w *writer) run() {
 			w.send(ctx, chunk)
 		}
 		cancel()
+		w.mu.Lock()
+		w.sent, w.size = time.Now(), len(queue)
+		if len(w.queue) == 0 {
+			w.running = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
 	}
 }
 
@@ -173,8 +206,24 @@ func (w *writer) accepted(id string, works []*work) {
 	}
 	w.mu.Unlock()
 	if len(adds) > 0 {
-		go w.settle(id, adds)
+		t := w.turn()
+		go w.settle(id, adds, t)
 	}
+}
+
+// turn is a change's place among those that are on their way.
+type turn struct {
+	before <-chan struct{} // the one before is there; nil: there is none
+	gap    time.Duration   // it was asked for so much earlier
+	done   chan struct{}
+}
+
+func (w *writer) turn() turn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := turn{before: w.settled, gap: time.Since(w.asked), done: make(chan struct{})}
+	w.settled, w.asked = t.done, time.Now()
+	return t
 }
 
 // refused corrects the belief as far as the refusal tells.
@@ -233,15 +282,31 @@ func (w *writer) tidy(name string) {
 	}
 }
 
+// mostTurn is how long a change waits for the one before it.
+const mostTurn = time.Minute
+
 // settle waits for INSYNC. If GetChange itself does not work, the change is
-// accepted all the same: the propagation check comes next.
-func (w *writer) settle(id string, adds []*pending) {
+// accepted all the same: the propagation check comes next. Changes take about
+// equally long, so each is asked for only when the one before it is there.
+func (w *writer) settle(id string, adds []*pending, t turn) {
+	defer close(t.done)
 	for _, p := range adds {
 		p.stage.Store("change " + id + " is PENDING")
 	}
 	ctx, cancel := joint(adds)
 	defer cancel()
 	wait := w.timing.Poll
+	if t.before != nil {
+		late := time.NewTimer(mostTurn)
+		defer late.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-late.C:
+		case <-t.before:
+			wait = min(wait, t.gap)
+		}
+	}
 	for {
 		if sleep(ctx, wait) != nil {
 			return // everybody left
@@ -254,7 +319,7 @@ func (w *writer) settle(id string, adds []*pending) {
 			finish(adds, nil)
 			return
 		}
-		wait = min(2*wait, 4*w.timing.Poll)
+		wait = min(max(2*wait, w.timing.Poll), 4*w.timing.Poll)
 	}
 }
 
