@@ -359,20 +359,28 @@ func get(ctx context.Context, url string, prepare func(*http.Request)) ([]byte, 
 // Holder finds the replica that works on an order now; nil: nobody.
 func (s *Scene) Holder(ctx context.Context) *Replica {
 	for _, r := range s.Alive() {
-		var cluster struct {
-			Replicas []struct {
-				Name  string
-				Holds []string
-			}
+		if holder := s.HolderSeenBy(ctx, r); holder != nil {
+			return holder
 		}
-		if r.Get(ctx, "/api/cluster", &cluster) != nil {
-			continue
+	}
+	return nil
+}
+
+// HolderSeenBy is the holder as one replica knows it.
+func (s *Scene) HolderSeenBy(ctx context.Context, r *Replica) *Replica {
+	var cluster struct {
+		Replicas []struct {
+			Name  string
+			Holds []string
 		}
-		for _, m := range cluster.Replicas {
-			for _, lease := range m.Holds {
-				if strings.HasPrefix(lease, "orders/") {
-					return s.named(m.Name)
-				}
+	}
+	if r.Get(ctx, "/api/cluster", &cluster) != nil {
+		return nil
+	}
+	for _, m := range cluster.Replicas {
+		for _, lease := range m.Holds {
+			if strings.HasPrefix(lease, "orders/") {
+				return s.named(m.Name)
 			}
 		}
 	}
