@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/killpoint"
 	"gatehouse/internal/store"
 	"gatehouse/internal/store/etcd2store"
 	"gatehouse/internal/store/etcd3store"
@@ -36,6 +37,12 @@ func openShared(ctx context.Context, s *config.Static, replica string, log *slog
 	opened, err := openPlain(ctx, s, replica, log)
 	if err != nil {
 		return nil, err
+	}
+	if killpoint.On {
+		opened = struct {
+			store.Store
+			io.Closer
+		}{killpoint.Store(opened, killpoint.Do), opened}
 	}
 	shared, err := around(s, opened, log)
 	if err != nil {

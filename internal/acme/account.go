@@ -90,7 +90,7 @@ func (a *accounts) settle(ctx context.Context, stale string) (acmez.Account, err
 		defer cancel()
 		_ = lease.Release(ctx) // it ends by itself if this fails
 	}()
-	ctx = lease.Context()
+	ctx = guarded(lease)
 	if found, ok, err := a.load(ctx, lease.Get, stale); err != nil || ok {
 		return found, err
 	}

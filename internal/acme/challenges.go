@@ -88,7 +88,10 @@ func (s solver) choose(ctx context.Context, z acmez.Authorization, kind string) 
 
 // present makes the challenge answerable.
 func (s solver) present(ctx context.Context, c challenge, now time.Time) error {
-	var err error
+	err := held(ctx) // nothing else fences the DNS
+	if err != nil {
+		return err
+	}
 	if c.Type == dns01 {
 		err = s.dns.Present(ctx, c.Record.record())
 	} else {
@@ -174,7 +177,10 @@ func (s solver) seen(ctx context.Context, cs []challenge) bool {
 
 // cleanUp takes away what present wrote, if it is still ours.
 func (s solver) cleanUp(ctx context.Context, c challenge) error {
-	var err error
+	err := held(ctx)
+	if err != nil {
+		return err
+	}
 	if c.Type == dns01 {
 		if s.dns == nil {
 			err = errors.New("no DNS provider is configured any more")

@@ -10,11 +10,9 @@ import (
 	"testing"
 	"time"
 
-	acmez "github.com/mholt/acmez/v3/acme"
-
 	"gatehouse/e2e/rig"
-	"gatehouse/internal/acme/dns"
 	"gatehouse/internal/cert"
+	"gatehouse/internal/killpoint"
 	"gatehouse/internal/store"
 )
 
@@ -47,6 +45,10 @@ func (l *life) do(op string, act func() error) error {
 	if l.dead {
 		l.mu.Unlock()
 		return errDead
+	}
+	if strings.HasPrefix(op, "get ") { // to die at a read is to die after what was before
+		l.mu.Unlock()
+		return act()
 	}
 	at := point{op, 1}
 	for _, before := range l.ops {
@@ -81,141 +83,20 @@ func (l *life) die() error {
 	return errDead
 }
 
-// lifeStore, lifeLease, lifeCA and lifeDNS are the real ones under a life.
-type lifeStore struct {
-	store.Store
-	life *life
-}
-
-func (s lifeStore) Acquire(ctx context.Context, name string) (lease store.Lease, err error) {
-	err = s.life.do("acquire "+name, func() error {
-		lease, err = s.Store.Acquire(ctx, name)
-		lease = lifeLease{lease, s.life}
-		return err
-	})
-	return lease, err
-}
-
-type lifeLease struct {
-	store.Lease
-	life *life
-}
-
-func (s lifeLease) Put(ctx context.Context, key string, value []byte, have store.Revision) (rev store.Revision, err error) {
-	err = s.life.do("put "+kindOf(key), func() error {
-		rev, err = s.Lease.Put(ctx, key, value, have)
-		return err
-	})
-	return rev, err
-}
-
-func (s lifeLease) Get(ctx context.Context, key string) (store.Entry, error) {
-	s.life.mu.Lock()
-	defer s.life.mu.Unlock()
-	if s.life.dead {
-		return store.Entry{}, errDead
-	}
-	return s.Lease.Get(ctx, key)
-}
-
-func (s lifeLease) Delete(ctx context.Context, key string, have store.Revision) error {
-	return s.life.do("delete "+kindOf(key), func() error { return s.Lease.Delete(ctx, key, have) })
-}
-
-func kindOf(key string) string { return key[:strings.IndexByte(key, '/')] }
-
-type lifeCA struct {
-	certificationAuthority
-	life *life
-}
-
-func (c lifeCA) Register(ctx context.Context, a acmez.Account, eab *EAB) (out acmez.Account, err error) {
-	err = c.life.do("CA newAccount", func() error {
-		out, err = c.certificationAuthority.Register(ctx, a, eab)
-		return err
-	})
-	return out, err
-}
-
-func (c lifeCA) NewOrder(ctx context.Context, a acmez.Account, o acmez.Order) (out acmez.Order, err error) {
-	err = c.life.do("CA newOrder", func() error {
-		out, err = c.certificationAuthority.NewOrder(ctx, a, o)
-		return err
-	})
-	return out, err
-}
-
-func (c lifeCA) Order(ctx context.Context, a acmez.Account, url string) (out acmez.Order, wait time.Duration, err error) {
-	err = c.life.do("CA order", func() error {
-		out, wait, err = c.certificationAuthority.Order(ctx, a, url)
-		return err
-	})
-	return out, wait, err
-}
-
-func (c lifeCA) Authorization(ctx context.Context, a acmez.Account, url string) (out acmez.Authorization, wait time.Duration, err error) {
-	err = c.life.do("CA authorization", func() error {
-		out, wait, err = c.certificationAuthority.Authorization(ctx, a, url)
-		return err
-	})
-	return out, wait, err
-}
-
-func (c lifeCA) Tell(ctx context.Context, a acmez.Account, url string) error {
-	return c.life.do("CA challenge", func() error { return c.certificationAuthority.Tell(ctx, a, url) })
-}
-
-func (c lifeCA) Finalize(ctx context.Context, a acmez.Account, url string, csr []byte) error {
-	return c.life.do("CA finalize", func() error { return c.certificationAuthority.Finalize(ctx, a, url, csr) })
-}
-
-func (c lifeCA) Chains(ctx context.Context, a acmez.Account, url string) (out [][]byte, err error) {
-	err = c.life.do("CA certificate", func() error {
-		out, err = c.certificationAuthority.Chains(ctx, a, url)
-		return err
-	})
-	return out, err
-}
-
-type lifeDNS struct {
-	DNSSolver
-	life *life
-}
-
-func (d lifeDNS) Plan(ctx context.Context, domain, value string) (rec dns.Record, err error) {
-	err = d.life.do("DNS plan", func() error {
-		rec, err = d.DNSSolver.Plan(ctx, domain, value)
-		return err
-	})
-	return rec, err
-}
-
-func (d lifeDNS) Present(ctx context.Context, rec dns.Record) error {
-	return d.life.do("DNS present", func() error { return d.DNSSolver.Present(ctx, rec) })
-}
-
-func (d lifeDNS) Wait(ctx context.Context, recs []dns.Record) error {
-	return d.life.do("DNS wait", func() error { return d.DNSSolver.Wait(ctx, recs) })
-}
-
-func (d lifeDNS) CleanUp(ctx context.Context, rec dns.Record) error {
-	return d.life.do("DNS clean up", func() error { return d.DNSSolver.CleanUp(ctx, rec) })
-}
-
 // live runs one process through Obtain and Done.
 func (w *world) live(l *life, replica *store.Replica, kind, id string, names ...string) (cert.Bundle, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	l.end = cancel
-	i := w.issuer(kind, lifeStore{replica, l}, func(o *Options) { o.DNS = lifeDNS{w.dns, l} })
+	i := w.issuer(kind, killpoint.Store(replica, l.do), func(o *Options) { o.DNS = pointDNS{w.dns, l.do} })
 	defer i.Close()
-	i.ca = lifeCA{i.ca, l}
+	i.ca = pointCA{i.ca, l.do}
 	i.accounts.ca = i.ca
 	lease, err := replica.Acquire(ctx, "orders/pebble/"+id)
 	if err != nil {
 		return cert.Bundle{}, err
 	}
-	req := cert.Request{ID: id, Names: names, Lease: lifeLease{lease, l}}
+	req := cert.Request{ID: id, Names: names, Lease: killpoint.Lease(lease, l.do)}
 	b, err := i.Obtain(ctx, req)
 	if err != nil {
 		return b, err

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"gatehouse/internal/cert"
+	"gatehouse/internal/killpoint"
 	"gatehouse/internal/store"
 )
 
@@ -111,6 +112,12 @@ func New(o Options) (*Issuer, error) {
 
 // assemble puts an issuer together around a CA.
 func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
+	if killpoint.On {
+		ca = pointCA{ca, killpoint.Do}
+		if o.DNS != nil {
+			o.DNS = pointDNS{o.DNS, killpoint.Do}
+		}
+	}
 	log := o.Logger.With("issuer", o.ID)
 	a := &accounts{issuer: o.ID, directory: o.Directory, eab: o.EAB, store: o.Store, ca: ca, log: o.Logger}
 	if o.Email != "" {
@@ -226,7 +233,7 @@ func (i *Issuer) timed(err error) error {
 // during is the lease's context, which ends with ctx too. It descends from the
 // lease's so that no step begins once that has ended.
 func during(ctx context.Context, lease store.Lease) (context.Context, func()) {
-	both, cancel := context.WithCancelCause(lease.Context())
+	both, cancel := context.WithCancelCause(guarded(lease))
 	unhook := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	return both, func() {
 		unhook()
@@ -234,10 +241,29 @@ func during(ctx context.Context, lease store.Lease) (context.Context, func()) {
 	}
 }
 
+type guardKey struct{}
+
+// guarded is the lease's context, which also carries itself for held.
+func guarded(lease store.Lease) context.Context {
+	ctx := lease.Context()
+	return context.WithValue(ctx, guardKey{}, ctx)
+}
+
+// held is nil while ctx lasts and the lease it comes from is surely ours. It
+// asks the lease's own clock: a process that was stopped for longer than its
+// lease finds out here before any timer or goroutine had time to tell it.
+func held(ctx context.Context) error {
+	if lease, ok := ctx.Value(guardKey{}).(context.Context); ok && lease.Err() != nil {
+		return context.Cause(lease)
+	}
+	return context.Cause(ctx)
+}
+
 // ended says why ctx ended, if that is what err comes from.
 func ended(ctx context.Context, err error) error {
-	if ctx.Err() == nil || errors.Is(err, context.Cause(ctx)) {
+	cause := held(ctx)
+	if cause == nil || errors.Is(err, cause) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	return fmt.Errorf("%w: %w", cause, err)
 }

@@ -43,7 +43,7 @@ func (m *machine) run(ctx context.Context) (cert.Bundle, error) {
 		return cert.Bundle{}, err
 	}
 	for {
-		if err := context.Cause(ctx); err != nil {
+		if err := held(ctx); err != nil {
 			return cert.Bundle{}, err
 		}
 		a := next(m.book.now, m.truth, time.Now())
@@ -517,7 +517,7 @@ func (m *machine) sweep(ctx context.Context, j journal) error {
 			failed, left = append(failed, err), append(left, j.Leftovers[i])
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
+	if err := held(ctx); err != nil {
 		return err
 	}
 	j.Leftovers = left
@@ -537,7 +537,7 @@ func (m *machine) cleanUp(ctx context.Context, c challenge) error {
 
 // step tells of a step that is about to begin; it must not if this is an error.
 func (m *machine) step(ctx context.Context, s string) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := held(ctx); err != nil {
 		return err
 	}
 	if m.req.Step != nil {

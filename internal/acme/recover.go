@@ -15,7 +15,7 @@ func (m *machine) recover(ctx context.Context, err error) error {
 	var no *refused
 	var call *callError
 	switch {
-	case ctx.Err() != nil, errors.As(err, &no), errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrConflict):
+	case held(ctx) != nil, errors.As(err, &no), errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrConflict):
 		return err
 	case !errors.As(err, &call):
 		return m.pauseBusy(ctx, err)

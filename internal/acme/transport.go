@@ -72,6 +72,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errSpent
 	}
 	post := req.Method == http.MethodPost
+	if err := held(req.Context()); post && err != nil {
+		// Between a step's beginning and this moment the process may have
+		// been stopped for longer than its lease.
+		r.fail(req, err, post)
+		return nil, err
+	}
 	resp, err := t.base.RoundTrip(req)
 	if err != nil {
 		r.fail(req, err, post)
