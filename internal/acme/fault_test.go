@@ -251,9 +251,10 @@ func TestDNSTrouble(t *testing.T) {
 	}
 	faulty.fail = ""
 	req.Replaces = w.trusted(b, "office.example.com").Raw
-	if _, err := i.Obtain(t.Context(), req); err != nil {
+	if b, err = i.Obtain(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
+	req.Replaces = w.trusted(b, "office.example.com").Raw
 	if w.dns.records() > 1 {
 		t.Errorf("%d records: the next order did not clean up", w.dns.records())
 	}

@@ -112,6 +112,9 @@ func New(o Options) (*Issuer, error) {
 
 // assemble puts an issuer together around a CA.
 func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if killpoint.On {
 		ca = pointCA{ca, killpoint.Do}
 		if o.DNS != nil {
@@ -187,13 +190,18 @@ func (i *Issuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, err
 	return bundle, nil
 }
 
-// Done cleans up what the order presented and deletes its journal.
+// Done cleans up what the order presented and deletes its journal. The journal
+// of an order to renew the very leaf that is in the store stays:
+// cert.ErrUnfinished.
 func (i *Issuer) Done(ctx context.Context, req cert.Request) error {
 	ctx, stop := during(ctx, req.Lease)
 	defer stop()
 	b, err := openBook(ctx, i.ID(), req, i.timing.readBack)
 	if err != nil {
 		return ended(ctx, err)
+	}
+	if len(b.now.Key) > 0 && b.now.Renews != "" && b.now.Renews == fingerprint(req.Replaces) {
+		return cert.ErrUnfinished
 	}
 	m := &machine{issuer: i, req: req, book: b, solver: i.solver(req)}
 	if err := m.sweep(ctx, b.now.reset()); err != nil {

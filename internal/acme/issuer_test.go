@@ -90,12 +90,12 @@ func TestRenewal(t *testing.T) {
 		if replaced == nil {
 			replaced = leaf.Raw
 		}
+		req.Replaces = leaf.Raw
 		if n != 1 { // the journal of the second is never done with
 			if err := i.Done(t.Context(), req); err != nil {
 				t.Fatal(err)
 			}
 		}
-		req.Replaces = leaf.Raw
 	}
 	req.Replaces = replaced
 	if _, err := i.Obtain(t.Context(), req); err != nil {

@@ -3,6 +3,8 @@ package acme
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +30,7 @@ type journal struct {
 	Key       []byte    `json:"key,omitempty"` // PKCS#8 PEM, the certificate's, made before anything is ordered
 	Profile   string    `json:"profile,omitempty"`
 	Replaces  string    `json:"replaces,omitempty"` // RFC 9773, section 4.1: the certificate renewed
+	Renews    string    `json:"renews,omitempty"`   // SHA-256 of its leaf, whether or not the CA is told of it
 	Account   string    `json:"account,omitempty"`  // URL of the account that orders
 	Order     string    `json:"order,omitempty"`    // URL; empty: not ordered, or the answer is lost
 	Finalized bool      `json:"finalized,omitempty"`
@@ -237,6 +240,15 @@ func (b *book) erase(ctx context.Context) error {
 // definite reports whether a failed write surely was not done.
 func definite(err error) bool {
 	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrLeaseLost)
+}
+
+// fingerprint is how a journal names a leaf.
+func fingerprint(der []byte) string {
+	if der == nil {
+		return ""
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
 }
 
 // sleep waits for d or the end of ctx.

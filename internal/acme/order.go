@@ -187,6 +187,7 @@ func (m *machine) intend(ctx context.Context) error {
 	}
 	j := m.book.now.clone()
 	j.Directory, j.Names, j.Key, j.Profile = m.issuer.opts.Directory, slices.Clone(m.req.Names), key, profile
+	j.Renews = fingerprint(m.req.Replaces)
 	j.Account, j.Began = m.account.Location, time.Now().UTC().Truncate(time.Second)
 	if about.Renewal && m.req.Replaces != nil {
 		// Without it the order is still right; the CA only knows less.

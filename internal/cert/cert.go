@@ -11,6 +11,7 @@ package cert
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"gatehouse/internal/store"
@@ -58,6 +59,9 @@ type Issuer interface {
 	// Done is called once the bundle is safe in the store: the journal of the
 	// order may go. It is called again if it failed, perhaps by another process,
 	// under a lease of the same name; without a journal it does nothing.
+	// Request.Replaces is the leaf that is in the store by now. If the journal is
+	// of an order to renew that very leaf, it is kept and the error is
+	// ErrUnfinished: somebody found the renewal due and died on it.
 	Done(ctx context.Context, req Request) error
 	// RenewAt says when a certificate should be renewed, or zero for the
 	// default (two thirds of its lifetime; half if that is under 10 days).
@@ -69,6 +73,9 @@ type Issuer interface {
 type Progress interface {
 	Progress(journal []byte) string
 }
+
+// ErrUnfinished: the order must be gone on with, not cleaned up.
+var ErrUnfinished = errors.New("the order is not finished")
 
 // RetryError is an error that knows when another attempt makes sense.
 type RetryError struct {

@@ -151,9 +151,15 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	r := k.renewals[t.key]
 	k.mu.Unlock()
 	if do, _ := decide(time.Now(), now.cert, attempt{}, r, now.asked); do == rest {
-		if now.journal {
-			k.done(lease.Context(), t, k.request(lease, t, now), now.cert)
+		if !now.journal || !k.done(lease.Context(), t, k.request(lease, t, now), now.cert) {
+			return
 		}
+		// It does not look due from here, but an order is paid for.
+		if a := now.attempt; a.Last.After(now.cert.Obtained) && a.Next.After(time.Now()) {
+			k.pause(t.key, a.Next)
+			return
+		}
+		k.order(ctx, lease, t, now)
 		return
 	}
 	if do, _ := decide(time.Now(), now.cert, now.attempt, r, now.asked); do != obtain || t.names == nil {
@@ -290,6 +296,7 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 	}
 	k.log.Info("certificate obtained", "names", t.names, "issuer", t.key.issuer,
 		"serial", fresh.serial, "notAfter", fresh.NotAfter)
+	req.Replaces = fresh.raw()
 	k.done(lease.Context(), t, req, fresh)
 	// Left behind they do no harm: they are older than the certificate.
 	if now.attemptRevision != "" {
@@ -358,19 +365,24 @@ func (k *Keeper) save(lease store.Lease, kk key, now current, b Bundle, fresh *C
 }
 
 // done lets the issuer drop its journal, as c is safe; if that fails, the plan
-// finds the journal and comes back, after a pause as long as it has been so.
-func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate) {
+// finds the journal and comes back, after a pause as long as it has been so. An
+// unfinished order is to be gone on with.
+func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate) (unfinished bool) {
 	k.say(t, "clean up")
 	err := guard(func() error {
 		bounded, cancel := context.WithTimeout(ctx, doneLimit)
 		defer cancel()
 		return k.issuers[t.key.issuer].Done(bounded, req)
 	})
+	if errors.Is(err, ErrUnfinished) {
+		return true
+	}
 	if err != nil && ctx.Err() == nil {
 		next := time.Now().Add(max(journalGrace, min(time.Since(c.Obtained), time.Hour)))
 		k.pause(t.key, next)
 		k.log.Warn("order journal stays", "names", req.Names, "issuer", t.key.issuer, "err", err, "next", next)
 	}
+	return false
 }
 
 // failed stores a failed attempt, so that every replica waits and nobody
