@@ -185,7 +185,7 @@ func (r *router) client(t *testing.T, h1, h2 bool) *http.Client {
 	p := new(http.Protocols)
 	p.SetHTTP1(h1)
 	p.SetHTTP2(h2)
-	tr := &http.Transport{Protocols: p, TLSClientConfig: r.tls(), DisableCompression: true}
+	tr := &http.Transport{Protocols: p, TLSClientConfig: r.tls(), DisableCompression: true, ExpectContinueTimeout: 10 * time.Second}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }

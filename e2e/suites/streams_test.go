@@ -101,6 +101,7 @@ func TestStreams(t *testing.T) {
 			t.Run(name+" to "+scheme, func(t *testing.T) {
 				t.Run("events", func(t *testing.T) { events(t, c.Client, c.url) })
 				t.Run("upload", func(t *testing.T) { upload(t, c.Client, c.url) })
+				t.Run("expect", func(t *testing.T) { expect(t, c.Client, c.url) })
 				t.Run("download", func(t *testing.T) { download(t, c.Client, c.url) })
 				t.Run("duplex", func(t *testing.T) { duplex(t, c.Client, c.url) })
 				t.Run("cut", func(t *testing.T) { cut(t, c.Client, c.url) })
@@ -148,6 +149,24 @@ func upload(t *testing.T, c *http.Client, url string) {
 	want := fmt.Sprintf("%x", sha256.Sum256(data))
 	if err != nil || string(body) != fmt.Sprintf("%d <nil>", len(data)) || resp.Trailer.Get("X-Sum") != want {
 		t.Errorf("%q, %v, trailer %v, want %s", body, err, resp.Trailer, want)
+	}
+}
+
+// expect: a client that waits for the word to go on gets it.
+func expect(t *testing.T, c *http.Client, url string) {
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url+"/sum", strings.NewReader("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Expect", "100-continue")
+	begin := time.Now()
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "7 <nil>" || time.Since(begin) > 5*time.Second {
+		t.Errorf("%q, %v after %v", body, err, time.Since(begin))
 	}
 }
 

@@ -55,7 +55,7 @@ type conn struct {
 	mu         sync.Mutex
 	streams    map[uint32]*stream
 	free       []*stream
-	past       [256]uint32 // streams that ended last, a ring; the high bit: by our reset
+	past       [128]uint32 // streams that ended last, a ring; the high bit: by our reset
 	pastNext   byte
 	maxID      uint32 // the highest stream seen
 	lastID     uint32 // the highest stream served, once GOAWAY has said so

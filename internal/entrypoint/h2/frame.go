@@ -80,7 +80,7 @@ func unpad(f frame, payload []byte) ([]byte, bool) {
 }
 
 const (
-	smallBuffer = 1 << 10
+	smallBuffer = 256
 	largeBuffer = 32 << 10
 )
 

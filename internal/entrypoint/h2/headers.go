@@ -120,7 +120,7 @@ func (c *conn) remember(id uint32, byReset bool) {
 	if byReset {
 		id |= 1 << 31
 	}
-	c.past[c.pastNext] = id
+	c.past[int(c.pastNext)%len(c.past)] = id
 	c.pastNext++
 }
 
