@@ -58,6 +58,15 @@ type router struct {
 // origin by its URL. extra is added to the entry point https.
 func start(t *testing.T, extra string, origins map[string]string) *router {
 	t.Helper()
+	return startChained(t, extra, "", origins)
+}
+
+// chain is a middleware: its routes are served by handlers of net/http.
+const chain = "middlewares: {plain: {headers: {customRequestHeaders: {X-Chain: \"1\"}}}}"
+
+// startChained is start with routers that have a middleware, or "".
+func startChained(t *testing.T, extra, middlewares string, origins map[string]string) *router {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -97,9 +106,12 @@ directory = "%[2]s/store"
 			return c
 		}, prefix)
 		fmt.Fprintf(&routers, "    %s:\n      rule: PathPrefix(`%s`)\n      service: %[1]s\n", name, prefix)
+		if middlewares != "" {
+			routers.WriteString("      middlewares: [plain]\n")
+		}
 		fmt.Fprintf(&services, "    %s:\n      loadBalancer:\n        servers:\n          - url: %s\n", name, url)
 	}
-	write(t, dir, "routes/routes.yaml", "http:\n  routers:\n"+routers.String()+"  services:\n"+services.String())
+	write(t, dir, "routes/routes.yaml", "http:\n  "+middlewares+"\n  routers:\n"+routers.String()+"  services:\n"+services.String())
 	r.run(t, path, filepath.Join(dir, "gatehouse.toml"))
 	return r
 }

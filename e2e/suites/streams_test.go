@@ -94,11 +94,11 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // TestStreams: nothing is held back in either direction, by any protocol on
 // either side.
 func TestStreams(t *testing.T) {
-	for _, scheme := range []string{"http", "h2c"} {
+	for _, to := range []struct{ name, scheme, chain string }{{"http", "http", ""}, {"http by handlers", "http", chain}, {"h2c", "h2c", ""}} {
 		origin := streamOrigin(t)
-		r := start(t, "", map[string]string{"/": scheme + strings.TrimPrefix(origin.URL, "http")})
+		r := startChained(t, "", to.chain, map[string]string{"/": to.scheme + strings.TrimPrefix(origin.URL, "http")})
 		for name, c := range clients(t, r) {
-			t.Run(name+" to "+scheme, func(t *testing.T) {
+			t.Run(name+" to "+to.name, func(t *testing.T) {
 				t.Run("events", func(t *testing.T) { events(t, c.Client, c.url) })
 				t.Run("upload", func(t *testing.T) { upload(t, c.Client, c.url) })
 				t.Run("expect", func(t *testing.T) { expect(t, c.Client, c.url) })

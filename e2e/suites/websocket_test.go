@@ -51,7 +51,13 @@ func echoSocket(w http.ResponseWriter, r *http.Request) {
 func TestWebSocket(t *testing.T) {
 	origin := httptest.NewServer(http.HandlerFunc(echoSocket))
 	t.Cleanup(origin.Close)
-	r := start(t, "", map[string]string{"/": origin.URL})
+	for _, middlewares := range []string{"", chain} {
+		r := startChained(t, "", middlewares, map[string]string{"/": origin.URL})
+		sockets(t, r, middlewares != "")
+	}
+}
+
+func sockets(t *testing.T, r *router, chained bool) {
 	for name, way := range map[string]struct {
 		url    string
 		client *http.Client
@@ -62,7 +68,7 @@ func TestWebSocket(t *testing.T) {
 		"by h2c": {"ws://" + r.http, r.extended(t)},
 	} {
 		for _, mode := range []websocket.CompressionMode{websocket.CompressionDisabled, websocket.CompressionContextTakeover} {
-			t.Run(fmt.Sprintf("%s compression %d", name, mode), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s compression %d handlers %t", name, mode, chained), func(t *testing.T) {
 				t.Parallel()
 				conversation(t, way.client, way.url, mode)
 			})
