@@ -44,7 +44,7 @@ func declare(t testing.TB, kind, params string) (Middleware, []config.Problem) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	b, ok := Find(kind)
+	b, ok := Find(Builders(), kind)
 	if !ok {
 		t.Fatalf("no kind %s", kind)
 	}
@@ -140,7 +140,7 @@ func TestExamplesOfThePages(t *testing.T) {
 			problems = append(problems, config.Decode(n, &file)...)
 			for name, m := range file.HTTP.Middlewares {
 				for k, params := range m {
-					b, ok := Find(k)
+					b, ok := Find(Builders(), k)
 					if !ok || !strings.EqualFold(k, kind) {
 						t.Errorf("%s: example %s is of kind %s", kind, name, k)
 						continue

@@ -30,10 +30,14 @@ func Builders() map[string]Builder {
 	}
 }
 
-// Find gives the builder of a kind, whatever its case: keys of configuration
-// are matched so everywhere.
-func Find(kind string) (Builder, bool) {
-	for name, b := range Builders() {
+// Find gives the builder of a kind among those listed, whatever its case: keys
+// of configuration are matched so everywhere, and stores hand them over in lower
+// case.
+func Find(builders map[string]Builder, kind string) (Builder, bool) {
+	if b, ok := builders[kind]; ok {
+		return b, true
+	}
+	for name, b := range builders {
 		if strings.EqualFold(name, kind) {
 			return b, true
 		}

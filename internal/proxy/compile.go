@@ -111,23 +111,9 @@ func (c *compiler) entryPoint(ep EntryPoint) {
 	c.points = append(c.points, b)
 }
 
-// builder finds a kind, matched case-insensitively as all names are: stores
-// hand keys over in lower case.
-func (c *compiler) builder(kind string) (middleware.Builder, bool) {
-	if b, ok := c.options.Builders[kind]; ok {
-		return b, true
-	}
-	for name, b := range c.options.Builders {
-		if strings.EqualFold(name, kind) {
-			return b, true
-		}
-	}
-	return nil, false
-}
-
 // build makes a middleware and reports its problems.
 func (c *compiler) build(name string, m config.Middleware) (middleware.Middleware, bool) {
-	builder, ok := c.builder(m.Kind)
+	builder, ok := middleware.Find(c.options.Builders, m.Kind)
 	if !ok {
 		c.problems = append(c.problems, config.Problem{
 			Origin: m.Origin, Object: "middleware " + name, Message: fmt.Sprintf("there is no kind of middleware %q", m.Kind),
