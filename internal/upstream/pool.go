@@ -110,7 +110,7 @@ func (p *pool) handler(passHostHeader *bool) http.Handler {
 	if passHostHeader != nil {
 		keep = *passHostHeader
 	}
-	engine := p.engine(keep)
+	engine := sync.OnceValue(func() *httputil.ReverseProxy { return p.engine(keep) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		middleware.RecordFrom(r.Context()).Service = p.name
 		n := p.state.inFlight.Add(1)
@@ -123,7 +123,7 @@ func (p *pool) handler(passHostHeader *bool) http.Handler {
 			p.forward(w, r, keep)
 			return
 		}
-		engine.ServeHTTP(w, r)
+		engine().ServeHTTP(w, r)
 	})
 }
 

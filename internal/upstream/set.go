@@ -121,6 +121,8 @@ type builder struct {
 	building map[string]bool // true: under way, false: done or left out
 	set      *Set
 	problems []config.Problem
+	settings *config.ServersTransport // those of via; nil: none yet
+	via      *transport               // found last: most services share one
 }
 
 func (b *builder) problem(o config.Origin, service, allowed, format string, args ...any) {
@@ -167,7 +169,7 @@ func (b *builder) pool(name string, d config.Service) *pool {
 		b.problem(d.Origin, name, "0 (no bound) or more", "the bound of connections is %d; the service is left out", lb.MaxConn)
 		return nil
 	}
-	via, err := b.registry.transport(lb.ServersTransport)
+	via, err := b.transport(&lb.ServersTransport)
 	if err != nil {
 		b.problem(d.Origin, name, "", "%v; the service is left out", err)
 		return nil
@@ -183,6 +185,21 @@ func (b *builder) pool(name string, d config.Service) *pool {
 	p.init(lb)
 	b.set.pools = append(b.set.pools, p)
 	return p
+}
+
+// transport is Registry.transport, quick where the settings are those of the
+// service before.
+func (b *builder) transport(s *config.ServersTransport) (*transport, error) {
+	if l := b.settings; l != nil && l.ServerName == s.ServerName && l.InsecureSkipVerify == s.InsecureSkipVerify &&
+		l.DisableHTTP2 == s.DisableHTTP2 && slices.Equal(l.RootCAs, s.RootCAs) && slices.Equal(l.Certificates, s.Certificates) {
+		b.via.refs++
+		return b.via, nil
+	}
+	via, err := b.registry.transport(*s)
+	if err == nil {
+		b.settings, b.via = s, via
+	}
+	return via, err
 }
 
 // server checks one server and joins it to its state.
