@@ -23,6 +23,7 @@ Usage: gatehouse [VERB] [flags]
   check         read configuration files as run would, and print what would be served
   storeconfig   write a configuration file into the key-value store
   certs         list certificates with their last error and next attempt, renew one now, import those of other programs
+  doctor        say what would happen if a certificate for a domain were ordered, without an order
   quickstart    try it on this machine: routes, certificates and dashboard on loopback
   whoami        a small HTTP service that answers with what it received
   healthcheck   ask a running gatehouse for /ping; exit status 0 or 1
@@ -41,6 +42,7 @@ func verbs() map[string]verb {
 		"check":       check,
 		"storeconfig": storeConfig,
 		"certs":       certs,
+		"doctor":      doctor,
 		"quickstart":  quickstart,
 		"whoami":      whoami,
 		"healthcheck": healthCheck,

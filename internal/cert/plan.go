@@ -102,34 +102,35 @@ func (a action) paused(now time.Time, pauses map[key]time.Time) action {
 // decide is the plan for one certificate: c nil if there is none, a zero if
 // no attempt failed, asked zero if no person wants it now.
 func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time) (verb, time.Time) {
-	do, at := decideAlone(now, c, a, r)
-	if do == obtain || asked.IsZero() || asked.After(now.Add(maxSkew)) || c != nil && !asked.After(c.Obtained) || !asked.After(a.Last) {
-		return do, at
+	if asked.After(now.Add(maxSkew)) || c != nil && !asked.After(c.Obtained) {
+		asked = time.Time{} // by a clock nobody should wait for, or done
 	}
-	// A person's word comes before all times, once; a clock that is ahead of
-	// ours only delays it.
-	if !asked.After(now) {
-		return obtain, now
-	}
-	if at.IsZero() || asked.Before(at) {
-		at = asked
-	}
-	return do, at
-}
-
-func decideAlone(now time.Time, c *Certificate, a attempt, r renewal) (verb, time.Time) {
 	if c != nil {
-		if at := renewTime(c, r); at.After(now) {
+		at := renewTime(c, r)
+		if !asked.IsZero() && asked.Before(at) {
+			at = asked
+		}
+		if at.After(now) {
 			return rest, at
 		}
 		if !a.Last.After(c.Obtained) { // failures before the last success
 			a = attempt{}
 		}
 	}
-	if a.Failures > 0 && a.Next.After(now) && a.Last.Before(now.Add(maxSkew)) {
-		return rest, a.Next
+	if a.Failures == 0 || !a.Next.After(now) || !a.Last.Before(now.Add(maxSkew)) {
+		return obtain, now
 	}
-	return obtain, now
+	// A person's word comes before the time of the next attempt, once; a clock
+	// that is ahead of ours only delays it.
+	switch {
+	case !asked.After(a.Last):
+		return rest, a.Next
+	case !asked.After(now):
+		return obtain, now
+	case asked.Before(a.Next):
+		return rest, asked
+	}
+	return rest, a.Next
 }
 
 // renewTime says when a certificate is due. All spans are parts of its own

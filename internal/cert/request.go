@@ -82,6 +82,9 @@ func Inspect(ctx context.Context, s store.Store, issuers []Issuer) ([]Status, er
 		part.see(entries)
 	}
 	k.wants = k.traces()
+	for kk, c := range k.present {
+		k.renewals[kk] = renewal{serial: c.serial} // an issuer's own word is known to replicas
+	}
 	return k.Status(), nil
 }
 

@@ -96,10 +96,13 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 	s.Error, s.Failures, s.LastAttempt, s.NextAttempt = att.Error, att.Failures, att.Last, att.Next
 	if asked := k.requests[a.key]; h.cert == nil || asked.After(h.cert.Obtained) {
 		s.Asked = asked
+		if !asked.IsZero() && asked.Before(s.RenewAt) {
+			s.RenewAt = asked
+		}
 	}
 	valid := h.cert != nil && s.NotAfter.After(now)
 	switch {
-	case valid && a.do != obtain && (a.coveredBy != "" || s.RenewAt.After(now)):
+	case valid && (a.coveredBy != "" || s.RenewAt.After(now)):
 		s.State = StateValid
 	case valid:
 		s.State = StateRenewing

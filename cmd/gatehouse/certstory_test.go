@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse/e2e/rig"
+	"gatehouse/internal/config"
+)
+
+// startAlone runs a replica whose settings are all in a file.
+func startAlone(t *testing.T, file string) runningReplica {
+	t.Helper()
+	loaded, problems := config.Load(config.LoadInput{Args: []string{"-c", file}})
+	if config.Failed(problems) {
+		t.Fatal(problems)
+	}
+	buffer := &logBuffer{}
+	log := slog.New(slog.NewTextHandler(buffer, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	ctx, cancel := context.WithCancel(t.Context())
+	g, err := newGateway(ctx, loaded.Static, gatewayOptions{name: "alone", file: file, log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := g.run(ctx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	stop := func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return runningReplica{g, buffer, stop}
+}
+
+// verbOut runs a verb as a person does, and gives what it prints.
+func verbOut(t *testing.T, args ...string) (string, int) {
+	t.Helper()
+	var out bytes.Buffer
+	status := dispatch(t.Context(), args, &out, &out)
+	return out.String(), status
+}
+
+func wantVerb(t *testing.T, status int, says []string, args ...string) {
+	t.Helper()
+	out, got := verbOut(t, args...)
+	if got != status {
+		t.Errorf("gatehouse %s: exit status %d, want %d:\n%s", strings.Join(args, " "), got, status, out)
+	}
+	for _, s := range says {
+		if !strings.Contains(out, s) {
+			t.Errorf("gatehouse %s does not say %q:\n%s", strings.Join(args, " "), s, out)
+		}
+	}
+}
+
+func tell(t *testing.T, url string, body any) {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post(url, "application/json", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+}
+
+// A real CA, an entry point that redirects everything, and what a person sees:
+// doctor before, certs after, renew, and doctor once CAA forbids it.
+func TestCertificatesAsAPersonSeesThem(t *testing.T) {
+	t.Parallel()
+	dns := rig.StartChalltest(t)
+	port := rig.Port(t)
+	pebble := rig.StartPebble(t, rig.PebbleOptions{DNSServer: dns.DNS, HTTPPort: port})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "gatehouse.toml")
+	text := fmt.Sprintf(`
+defaultEntryPoints = ["https"]
+[lifeCycle]
+graceTimeOut = "1s"
+[entryPoints.http]
+address = "127.0.0.1:%d"
+[entryPoints.http.redirect]
+entryPoint = "https"
+[entryPoints.https]
+address = "127.0.0.1:0"
+[entryPoints.https.tls]
+[store]
+directory = "%s/store"
+[acme]
+email = "me@example.com"
+entryPoint = "https"
+caServer = "%s"
+caCertificates = ["%s"]
+[acme.httpChallenge]
+entryPoint = "http"
+[[acme.domains]]
+main = "office.example.com"
+`, port, dir, pebble.Directory(), pebble.CAFile())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	look := []string{"-c", file, "--resolver=" + dns.DNS, "--http-address=" + address}
+
+	wantVerb(t, 1, []string{"nothing is kept for office.example.com yet", "ok    " + pebble.Directory() + " answers", "the clocks agree",
+		"ok    127.0.0.1", "no records: every CA may issue", "FAIL  nobody answers", "doctor: office.example.com: checks that failed: 1"},
+		append([]string{"doctor", "office.example.com"}, look...)...)
+
+	r := startAlone(t, file)
+	within(t, 30*time.Second, "the certificate is there", r.log, func() error {
+		if out, _ := verbOut(t, "certs", "-c", file); !strings.Contains(out, "valid") {
+			return fmt.Errorf("certs says %s", out)
+		}
+		return nil
+	})
+	wantVerb(t, 0, []string{"is valid until", "a replica answers a probe at http://office.example.com/.well-known/acme-challenge/probe-"},
+		append([]string{"doctor", "office.example.com"}, look...)...)
+	wantVerb(t, 1, []string{"a wildcard can only be proved by dns-01"}, append([]string{"doctor", "*.office.example.com"}, look...)...)
+
+	before, _ := verbOut(t, "certs", "office.example.com", "-c", file)
+	wantVerb(t, 0, []string{"asked office.example.com to be ordered now", "done: serial"}, "certs", "renew", "office.example.com", "-c", file)
+	if after, _ := verbOut(t, "certs", "office.example.com", "-c", file); after == before || strings.Contains(after, "asked for") {
+		t.Errorf("after the renewal certs says\n%s", after)
+	}
+
+	// From now on the CA is sent elsewhere, and CAA records forbid it.
+	tell(t, dns.Management+"/set-default-ipv4", map[string]any{"ip": "127.0.0.9"})
+	tell(t, dns.Management+"/add-caa", map[string]any{"host": "office.example.com.",
+		"policies": []map[string]string{{"tag": "issue", "value": "other-ca.example"}}})
+	wantVerb(t, 1, []string{"office.example.com: ", "connection"}, "certs", "renew", "office.example.com", "-c", file)
+	wantVerb(t, 0, []string{"renewing", "last error (1 in a row)", "connection"}, "certs", "-c", file)
+	wantVerb(t, 1, []string{"records at office.example.com", `0 issue "other-ca.example"`, "FAIL  nobody answers", "failures in a row: 1"},
+		"doctor", "office.example.com", "-c", file, "--resolver="+dns.DNS, "--http-address=127.0.0.9:"+fmt.Sprint(port))
+}
