@@ -1,6 +1,7 @@
-// Package providers lists the DNS providers of the default build by name. It
-// owns the list and nothing else; each provider is a package of its own, whose
-// page in docs/dns/ tells its settings.
+// Package providers lists the DNS providers by name: those of the default
+// build, and lego's where they were built in. It owns the list and nothing
+// else; each provider is a package of its own, whose page in docs/dns/ tells
+// its settings.
 package providers
 
 import (
@@ -19,6 +20,7 @@ import (
 	"gatehouse/internal/acme/dns/exec"
 	"gatehouse/internal/acme/dns/gcloud"
 	"gatehouse/internal/acme/dns/httpreq"
+	"gatehouse/internal/acme/dns/lego"
 	"gatehouse/internal/acme/dns/route53"
 	"gatehouse/internal/acme/dns/setting"
 )
@@ -78,18 +80,33 @@ func newRoute53(o Options) (dns.Provider, error) {
 }
 
 // Names lists what Build takes, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(byName)) }
+func Names() []string {
+	names := append(slices.Collect(maps.Keys(byName)), lego.Names()...)
+	slices.Sort(names)
+	return names
+}
 
 // Build makes the provider of that name (dnsProvider, dnsChallenge.provider).
 // An error is the operator's mistake: a name or a setting that can never work.
 func Build(name string, opts Options) (dns.Provider, error) {
-	build, ok := byName[strings.ToLower(name)]
-	if !ok {
-		return nil, fmt.Errorf("unknown DNS provider %q (known: %s)", name, strings.Join(Names(), ", "))
+	name = strings.ToLower(name)
+	if build, ok := byName[name]; ok {
+		p, err := build(opts)
+		if err != nil {
+			return nil, fmt.Errorf("DNS provider %s: %w", name, err)
+		}
+		return p, nil
 	}
-	p, err := build(opts)
-	if err != nil {
+	p, known, err := lego.Build(name, lego.Options{Resolvers: opts.Resolvers, Logger: opts.Logger})
+	switch {
+	case known && len(opts.Settings) > 0:
+		return nil, fmt.Errorf("DNS provider %s: lego's providers read the environment only; unset acme.dnsChallenge.settings", name)
+	case known && err != nil:
 		return nil, fmt.Errorf("DNS provider %s: %w", name, err)
+	case known:
+		return p, nil
+	case len(lego.Names()) == 0:
+		return nil, fmt.Errorf("unknown DNS provider %q (known: %s; a program made by `make lego` has lego's too)", name, strings.Join(Names(), ", "))
 	}
-	return p, nil
+	return nil, fmt.Errorf("unknown DNS provider %q (known: %s)", name, strings.Join(Names(), ", "))
 }

@@ -2,6 +2,7 @@ package providers
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,7 +44,7 @@ func nothing(string) string { return "" }
 // refuses a setting nobody knows.
 func TestBuild(t *testing.T) {
 	unlisted := []string{"acme-dns", "exec", "httpreq"} // their services do not tell zones
-	for _, name := range append(Names(), "Route53") {
+	for _, name := range append(slices.Sorted(maps.Keys(byName)), "Route53") {
 		need := settings[proper(strings.ToLower(name))]
 		p, err := Build(name, Options{Getenv: func(n string) string { return need[n] }})
 		if err != nil {
@@ -82,8 +83,8 @@ var example = regexp.MustCompile("(?s)```toml\n(.*?)```")
 
 // TestEveryProviderHasItsPage keeps the docs complete and their examples true.
 func TestEveryProviderHasItsPage(t *testing.T) {
-	var known []string
-	for _, name := range Names() {
+	known := []string{"lego.md"} // of a build with lego, see package lego
+	for name := range byName {
 		name = proper(name)
 		known = append(known, name+".md")
 		raw, err := os.ReadFile(pages + name + ".md")
@@ -133,5 +134,33 @@ func TestEveryProviderHasItsPage(t *testing.T) {
 		if !slices.Contains(known, filepath.Base(f)) {
 			t.Errorf("docs/dns/%s is of no provider", filepath.Base(f))
 		}
+	}
+}
+
+// TestLegoIsDocumented: the page lists each name of the table, also in builds
+// that do not have it.
+func TestLegoIsDocumented(t *testing.T) {
+	code, err := os.ReadFile("../lego/table.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(pages + "lego.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\t"([a-z0-9-]+)": +of\(`).FindAllStringSubmatch(string(code), -1)
+	if len(rows) < 100 {
+		t.Errorf("%d rows in the table", len(rows))
+	}
+	for _, row := range rows {
+		if !strings.Contains(string(page), "`"+row[1]+"`") {
+			t.Errorf("docs/dns/lego.md does not list %s", row[1])
+		}
+		if byName[row[1]] != nil {
+			t.Errorf("%s: ours would hide lego's", row[1])
+		}
+	}
+	if want := fmt.Sprintf("%d names", len(rows)); !strings.Contains(string(page), want) {
+		t.Errorf("docs/dns/lego.md does not say %q", want)
 	}
 }
