@@ -12,6 +12,10 @@ menu: ## this list
 build: ## bin/gatehouse
 	$(GO) build -trimpath -o bin/gatehouse ./cmd/gatehouse
 
+.PHONY: lego
+lego: ## bin/gatehouse-lego: with the DNS providers of go-acme/lego (fetches about 130 modules)
+	@internal/acme/dns/lego/build
+
 .PHONY: run
 run: build ## try it: HTTP 8000, HTTPS 8443, dashboard 8080, all on loopback, nothing else needed
 	@./bin/gatehouse quickstart
