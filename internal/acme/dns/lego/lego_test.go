@@ -18,7 +18,7 @@ import (
 	"gatehouse/internal/acme/dns"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) } // some of lego's modules start their own
 
 // theirs is a provider of lego's kind that remembers in memory what it wrote.
 type theirs struct {

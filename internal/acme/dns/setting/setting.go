@@ -145,16 +145,26 @@ func (r *Reader) Err() error {
 			r.errs = append(r.errs, fmt.Errorf("unknown setting %q%s (known: %s)", n, meant(n, known), strings.Join(known, ", ")))
 		}
 	}
+	r.misspelt(known)
+	return errors.Join(r.errs...)
+}
+
+// misspelt looks for variables that are almost one of ours. Other programs have
+// variables too, so it is a mistake only if something is wrong anyway, and else
+// a warning.
+func (r *Reader) misspelt(known []string) {
+	wrong := len(r.errs) > 0
 	for _, pair := range r.src.Environ {
 		n, _, _ := strings.Cut(pair, "=")
-		// Other programs have variables as well: only a long name that is
-		// almost one of ours, which itself is not set, is taken for a slip.
 		near := nearest(n, known)
-		if !r.known[n] && len(near) >= 10 && strings.HasPrefix(n, near[:3]) && r.src.Getenv(near) == "" {
-			r.errs = append(r.errs, fmt.Errorf("unknown environment variable %s: did you mean %s?", n, near))
+		switch {
+		case r.known[n] || len(near) < 10 || !strings.HasPrefix(n, near[:3]) || r.src.Getenv(near) != "":
+		case wrong:
+			r.Complain(fmt.Errorf("unknown environment variable %s: did you mean %s?", n, near))
+		case r.src.Logger != nil:
+			r.src.Logger.Warn("environment variable is not known, but looks like one of the DNS provider's", "variable", n, "known", near)
 		}
 	}
-	return errors.Join(r.errs...)
 }
 
 func (r *Reader) note(names []string) {

@@ -86,3 +86,13 @@ func TestKinds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMisspelt: a variable of another program is no reason not to start.
+func TestMisspelt(t *testing.T) {
+	var log bytes.Buffer
+	r := Read(Source{Logger: slog.New(slog.NewTextHandler(&log, nil)), Getenv: env(), Environ: []string{"A_LONG_NAMES=x", "B_LONG_NAME=x", "A_LONG_NAME_FILE="}})
+	r.Text("A_LONG_NAME")
+	if err := r.Err(); err != nil || !strings.Contains(log.String(), "variable=A_LONG_NAMES known=A_LONG_NAME") || strings.Count(log.String(), "\n") != 1 {
+		t.Error(err, log.String())
+	}
+}
