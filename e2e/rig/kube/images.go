@@ -14,16 +14,28 @@ import (
 // PORTS with what they received, as JSON (see the command echo).
 func Echo(t testing.TB) Image {
 	t.Helper()
-	return Image{Files: map[string]string{"/echo": build(t, "./e2e/rig/kube/echo", "echo")}, Entrypoint: []string{"/echo"}, UID: 65532}
+	return EchoAt(build(t, "./e2e/rig/kube/echo", "echo"))
+}
+
+// EchoAt is Echo of a binary that was built before.
+func EchoAt(binary string) Image {
+	return Image{Files: map[string]string{"/echo": binary}, Entrypoint: []string{"/echo"}, UID: 65532}
 }
 
 // Gatehouse is an image of this checkout's gatehouse.
 func Gatehouse(t testing.TB) Image {
 	t.Helper()
-	return Image{
-		Files:      map[string]string{"/gatehouse": build(t, "./cmd/gatehouse", "gatehouse"), "/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs/ca-certificates.crt"},
-		Entrypoint: []string{"/gatehouse"}, UID: 65532,
+	return GatehouseAt(build(t, "./cmd/gatehouse", "gatehouse"))
+}
+
+// GatehouseAt is Gatehouse of a binary that was built before.
+func GatehouseAt(binary string) Image {
+	roots := "/etc/ssl/certs/ca-certificates.crt"
+	image := Image{Files: map[string]string{"/gatehouse": binary}, Entrypoint: []string{"/gatehouse"}, UID: 65532}
+	if _, err := os.Stat(roots); err == nil {
+		image.Files[roots] = roots
 	}
+	return image
 }
 
 // build builds a command of this checkout without C, so that it runs alone.

@@ -24,6 +24,10 @@ const (
 // made for it.
 func InNetwork() bool { return os.Getenv(networkEnv) == "1" }
 
+// Outside says whether this process is one that Enter will run again in a
+// network namespace.
+func Outside() bool { return os.Getenv(networkEnv) == "" && os.Getenv(podEnv) == "" }
+
 // Main is the body of the TestMain of a package whose tests run pods: it runs
 // the tests in a network namespace of their own, in which nothing of the
 // machine is touched and which is gone with them. Where that cannot be had, the
@@ -38,8 +42,9 @@ func Main(m *testing.M) int {
 
 // Enter does for any program what Main does for tests: when done, this process
 // was the outer one, or a pod's first, and code is its exit status; else the
-// caller goes on.
-func Enter() (code int, done bool) {
+// caller goes on. The inner process gets files, such as listeners of the outer
+// network, from descriptor 3 on.
+func Enter(files ...*os.File) (code int, done bool) {
 	switch {
 	case os.Getenv(podEnv) != "":
 		fmt.Fprintln(os.Stderr, "pod:", beginPod())
@@ -53,7 +58,7 @@ func Enter() (code int, done bool) {
 	case os.Getenv(networkEnv) != "":
 		return 0, false
 	}
-	code, err := again()
+	code, err := again(files)
 	if err != nil {
 		_ = os.Setenv(networkEnv, err.Error())
 		return 0, false
@@ -62,14 +67,14 @@ func Enter() (code int, done bool) {
 }
 
 // again runs this program with these arguments in a network namespace.
-func again() (int, error) {
+func again(files []*os.File) (int, error) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return 0, fmt.Errorf("pods need the program ip (package iproute2): %w", err)
 	}
 	runtime.LockOSThread() // the death signal is bound to it
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), networkEnv+"=1")
+	cmd.Env, cmd.ExtraFiles = append(os.Environ(), networkEnv+"=1"), files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
 	}
