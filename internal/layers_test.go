@@ -30,11 +30,13 @@ var allowed = map[string][]string{
 	"handover": {},
 	// where tests end the process; empty in every other build
 	"killpoint": {"store"},
+	// how near the process is to the memory it may use
+	"pressure": {},
 	// row 2: decisions and their engines; the two halves never see each other
 	"route":         {},
 	"middleware":    {"config"},
 	"upstream":      {"config", "http1", "middleware", "wire"},
-	"entrypoint":    {"config", "entrypoint/*", "http1", "middleware", "wire"},
+	"entrypoint":    {"config", "entrypoint/*", "http1", "middleware", "pressure", "wire"},
 	"entrypoint/h2": {"http1"},
 	"provider":      {"config"},
 	// parts of entrypoint that know nothing of it

@@ -253,7 +253,7 @@ func (g *gateway) listen() error {
 
 func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoint.Options, error) {
 	o := entrypoint.Options{Name: name, Address: e.Address, Handler: g.handlerFor(name), Logger: g.log}
-	o.Plain = g.plainFor(name)
+	o.Plain, o.Budget, o.Pressure = g.plainFor(name), g.budget, g.pressure
 	g.watched(name, &o)
 	var err error
 	if f := e.ForwardedHeaders; f != nil {

@@ -26,6 +26,7 @@ import (
 	"gatehouse/internal/entrypoint"
 	"gatehouse/internal/handover"
 	"gatehouse/internal/middleware"
+	"gatehouse/internal/pressure"
 	"gatehouse/internal/provider"
 	filep "gatehouse/internal/provider/file"
 	"gatehouse/internal/provider/kv"
@@ -54,6 +55,8 @@ type gateway struct {
 	accessLog  *middleware.AccessLog
 	servers    []*entrypoint.Server
 	draining   atomic.Bool
+	budget     *entrypoint.Budget
+	pressure   *pressure.Watch     // nil: nothing bounds the memory
 	begun      atomic.Bool         // the first routing is served, or was waited for
 	stop       context.CancelFunc  // ends run; set by it
 	successor  *handover.Successor // set before stop is called
@@ -113,6 +116,7 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 		}
 	}
 	g.makeAPI()
+	g.limit()
 	return g, g.listen()
 }
 
@@ -278,6 +282,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"local CA":     g.certs.writeCA,
 		"signals":      g.reopenOnSignal,
 		"upgrade":      g.upgradeOnSignal,
+		"memory":       g.watchMemory,
 		"readiness":    g.announceReady,
 	} {
 		wg.Go(func() { g.duty(ctx, name, duty) })

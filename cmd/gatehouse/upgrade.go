@@ -140,6 +140,7 @@ func (g *gateway) own(name string) bool {
 // inherit gives an entry point the sockets that were bound for it. Those of UDP
 // come with the connections of the predecessor, who answers them to their end.
 func (g *gateway) inherit(o *entrypoint.Options) (err error) {
+	o.UDPSocket, o.HTTP3After = nil, nil // of another address of the entry point
 	if o.Socket, err = g.inherited.TCP(o.Name, o.Address); err != nil {
 		return err
 	}

@@ -53,14 +53,5 @@ func bindError(name, address string, err error) error {
 	return fmt.Errorf("bind entry point %s to %q: %w%s", name, address, err, hint)
 }
 
-// connectionBudget leaves a fifth of the file descriptors to everything else.
-func connectionBudget() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur == 0 {
-		return 800
-	}
-	return int(min(limit.Cur, 1<<24) / 5 * 4)
-}
-
 // Name is the entry point's, from the configuration.
 func (s *Server) Name() string { return s.name }

@@ -19,6 +19,7 @@ const (
 // connections counts what is open and knows every connection.
 type connections struct {
 	max   int64
+	all   *Budget // shared with others; nil: there is none
 	open  atomic.Int64
 	empty chan struct{} // has a token after a connection of ours went away
 
@@ -27,8 +28,8 @@ type connections struct {
 	apart int64 // hijacked ones and those of HTTP/2
 }
 
-func newConnections(limit int) *connections {
-	return &connections{max: int64(limit), empty: make(chan struct{}, 1)}
+func newConnections(limit int, all *Budget) *connections {
+	return &connections{max: int64(limit), all: all, empty: make(chan struct{}, 1)}
 }
 
 // admit counts a connection in, if there is room.
@@ -37,7 +38,17 @@ func (cs *connections) admit() bool {
 		cs.open.Add(-1)
 		return false
 	}
+	if !cs.all.take() {
+		cs.open.Add(-1)
+		return false
+	}
 	return true
+}
+
+// dismiss takes an admitted connection back that was not added.
+func (cs *connections) dismiss() {
+	cs.open.Add(-1)
+	cs.all.giveBack()
 }
 
 // add enters an admitted connection.
@@ -66,7 +77,7 @@ func (cs *connections) remove(c *conn) {
 		cs.apart--
 	}
 	cs.mu.Unlock()
-	cs.open.Add(-1)
+	cs.dismiss()
 	cs.changed()
 }
 

@@ -23,6 +23,7 @@ import (
 	"gatehouse/internal/entrypoint/proxyproto"
 	"gatehouse/internal/http1"
 	"gatehouse/internal/middleware"
+	"gatehouse/internal/pressure"
 	"gatehouse/internal/wire"
 )
 
@@ -84,8 +85,13 @@ type Options struct {
 	UDPSocket  *net.UDPConn
 	HTTP3After <-chan struct{}
 
-	MaxHeaderBytes int // request head; default 32 KiB
-	MaxConnections int // above it new connections are closed; default 80 % of the descriptor limit
+	MaxHeaderBytes int     // request head; default 32 KiB
+	MaxConnections int     // above it new connections are closed; default: Budget's, else 80 % of the descriptor limit
+	Budget         *Budget // of all entry points together; nil: none
+
+	// Pressure says when to keep no connection, and when to refuse new ones and
+	// requests; nil: never.
+	Pressure *pressure.Watch
 }
 
 // The defaults, and limits nobody has asked to change yet.
@@ -142,7 +148,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxHeaderBytes <= 0 {
 		o.MaxHeaderBytes = defaultMaxHeaderBytes
 	}
-	if o.MaxConnections <= 0 {
+	if o.MaxConnections <= 0 && o.Budget != nil {
+		o.MaxConnections = o.Budget.Most()
+	} else if o.MaxConnections <= 0 {
 		o.MaxConnections = connectionBudget()
 	}
 	if o.Logger == nil {
@@ -171,6 +179,7 @@ type Server struct {
 	serving    atomic.Bool
 	closed     atomic.Bool
 	retired    atomic.Bool   // another process accepts now
+	evicted    atomic.Int64  // when idle ones last made room, in the time of wire.Now
 	leave      sync.Once     // closes closing
 	closing    chan struct{} // closed when Shutdown lets no more in
 	refusing   chan struct{} // closed when Serve has ended
@@ -185,7 +194,7 @@ func Listen(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		name: opts.Name, opts: opts, tcp: socket, socket: withProxyProtocol(opts, socket), conns: newConnections(opts.MaxConnections),
+		name: opts.Name, opts: opts, tcp: socket, socket: withProxyProtocol(opts, socket), conns: newConnections(opts.MaxConnections, opts.Budget),
 		draining: new(atomic.Bool), closing: make(chan struct{}), refusing: make(chan struct{}),
 		rules: http1.Rules{MaxHead: opts.MaxHeaderBytes, MaxTarget: maxTarget, MaxLines: maxHeaderLines, EncodedSlash: opts.AllowEncodedSlash},
 	}

@@ -42,6 +42,9 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if g.draining.Load() || from.worn() {
 		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
 	}
+	if g.relieved(w) {
+		return
+	}
 	if why := inspect(r); why.status != 0 {
 		g.refuse(w, r, why)
 		return

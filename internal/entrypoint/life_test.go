@@ -143,7 +143,7 @@ func TestConnectionLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := exchange(t, s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); got != "" {
+	if got := exchange(t, s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); status(got) != "503" {
 		t.Errorf("a connection over the limit was served: %q", got)
 	}
 	for _, c := range held {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gatehouse/internal/http1"
+	"gatehouse/internal/pressure"
 	"gatehouse/internal/wire"
 )
 
@@ -100,10 +101,10 @@ func (c *conn) serve() {
 	}
 }
 
-// lastLook reads what came in the moment an idle connection was to be closed
-// for draining, so that no request is lost that could be served.
+// lastLook reads what came in the moment an idle connection was to be closed,
+// so that no request is lost that could be served.
 func (c *conn) lastLook(err error) []byte {
-	if !errors.Is(err, os.ErrDeadlineExceeded) || !c.server.closed.Load() {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
 	c.Resume()
@@ -164,7 +165,12 @@ func (x *turn) one() (keep bool) {
 	x.at = n
 	c := x.conn
 	o := &c.server.opts
-	x.last = c.server.draining.Load() || c.peer.worn() || !x.req.KeepAlive()
+	level := o.Pressure.Level()
+	if level == pressure.Full {
+		x.overloaded()
+		return false
+	}
+	x.last = c.server.draining.Load() || c.peer.worn() || !x.req.KeepAlive() || level != pressure.Calm
 	in := &x.incoming
 	in.begin(&x.req, x.in[n:x.end])
 	in.pause, in.by = o.BodyReadTimeout, 0

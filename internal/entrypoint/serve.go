@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"gatehouse/internal/pressure"
 	"gatehouse/internal/wire"
 )
 
@@ -36,6 +37,7 @@ func (s *Server) Serve() error {
 		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.opts.Logger.Warn("connections cannot be accepted", "entryPoint", s.name, "error", err, "next", wait)
+		s.evict()
 		select {
 		case <-time.After(wait):
 		case <-s.closing:
@@ -55,13 +57,18 @@ func passing(err error) bool {
 }
 
 func (s *Server) accepted(c net.Conn) {
+	if s.opts.Pressure.Level() == pressure.Full {
+		s.turnAway(c)
+		return
+	}
 	if !s.conns.admit() {
-		c.Close()
+		s.evict() // for those who come next
+		s.turnAway(c)
 		return
 	}
 	own, err := newConn(s, c)
 	if err != nil {
-		s.conns.open.Add(-1)
+		s.conns.dismiss()
 		c.Close()
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"gatehouse/internal/entrypoint/h2"
 	"gatehouse/internal/http1"
 	"gatehouse/internal/middleware"
+	"gatehouse/internal/pressure"
 	"gatehouse/internal/wire"
 )
 
@@ -40,7 +41,8 @@ func (s *Server) serveStream(st *h2.Stream) (whole bool) {
 	x := streamTurns.Get().(*streamTurn)
 	x.stream, x.conn = st, st.Context().Value(connKey{}).(*conn)
 	defer x.release()
-	if s.draining.Load() || x.conn.peer.worn() {
+	level := s.opts.Pressure.Level()
+	if s.draining.Load() || x.conn.peer.worn() || level != pressure.Calm {
 		st.Drain()
 	}
 	rules := s.rules
@@ -52,6 +54,11 @@ func (s *Server) serveStream(st *h2.Stream) (whole bool) {
 	}
 	if why != 0 {
 		x.refuse(why)
+		return true
+	}
+	if level == pressure.Full {
+		st.Writer().Header().Set("Retry-After", "1")
+		st.Writer().WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	x.limit()

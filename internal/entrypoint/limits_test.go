@@ -1,0 +1,199 @@
+package entrypoint
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gatehouse/internal/pressure"
+)
+
+// pressed is a level that a test sets, in percent of the memory.
+func pressed(t *testing.T) (w *pressure.Watch, set func(percent int64, want pressure.Level)) {
+	t.Helper()
+	var used atomic.Int64
+	w = pressure.New(pressure.Options{Limit: 100, Used: used.Load, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return w, func(percent int64, want pressure.Level) {
+		used.Store(percent)
+		for deadline := time.Now().Add(5 * time.Second); w.Level() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d %%: still %v", percent, w.Level())
+			}
+		}
+	}
+}
+
+// kept is a connection with one answer behind it.
+func kept(t *testing.T, s *Server) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	in := bufio.NewReader(c)
+	if res := once(t, c, in); res.StatusCode != 200 || res.Close {
+		t.Fatal(res.Status, res.Close)
+	}
+	return c, in
+}
+
+func once(t *testing.T, c net.Conn, in *bufio.Reader) *http.Response {
+	t.Helper()
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, res.Body)
+	return res
+}
+
+// TestMemoryPressure: first no connection is kept, then nothing new is taken
+// on, and all is well again when there is room.
+func TestMemoryPressure(t *testing.T) {
+	watch, set := pressed(t)
+	s := start(t, Options{Handler: echo(), Pressure: watch})
+	secure := start(t, Options{Handler: echo(), Pressure: watch, TLS: testTLS(t)})
+	client := h2Client(t)
+	ask := func() string {
+		res, err := client.Get("https://" + secure.Addr().String() + "/")
+		if err != nil {
+			return err.Error()
+		}
+		res.Body.Close()
+		return res.Status
+	}
+	early, in := kept(t, s)
+	if got := ask(); got != "200 OK" {
+		t.Error(got)
+	}
+	idle, idleIn := kept(t, s)
+
+	set(88, pressure.Tight)
+	s.CloseIdle(0)
+	idle.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := idleIn.ReadByte(); err != io.EOF {
+		t.Errorf("an idle connection was not closed: %v", err)
+	}
+	if got := exchange(t, s, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); status(got) != "200" {
+		t.Errorf("not kept, but served: %q", got)
+	}
+	if got := ask(); got != "200 OK" {
+		t.Errorf("HTTP/2 with little memory: %s", got)
+	}
+	early.Close()
+	_ = in
+
+	set(10, pressure.Calm)
+	c, in := kept(t, s)
+	if got := ask(); got != "200 OK" { // a connection to be kept
+		t.Error(got)
+	}
+	set(96, pressure.Full)
+	if res := once(t, c, in); res.StatusCode != 503 || !res.Close || res.Header.Get("Retry-After") == "" {
+		t.Errorf("a request without memory: %s", res.Status)
+	}
+	if got := ask(); got != "503 Service Unavailable" {
+		t.Errorf("HTTP/2 without memory: %s", got)
+	}
+	if got := exchange(t, s, ""); status(got) != "503" {
+		t.Errorf("a connection without memory: %q", got)
+	}
+	set(90, pressure.Full) // not yet
+	set(10, pressure.Calm)
+	kept(t, s)
+}
+
+// TestBudget: entry points share it, and idle connections make room.
+func TestBudget(t *testing.T) {
+	budget := NewBudget(3)
+	a, b := start(t, Options{Handler: echo(), Budget: budget}), start(t, Options{Handler: echo(), Budget: budget})
+	kept(t, a)
+	kept(t, b)
+	kept(t, a)
+	if got := exchange(t, a, ""); status(got) != "503" {
+		t.Errorf("a fourth connection: %q", got)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if got := exchange(t, a, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) == "200" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("idle connections make no room")
+		}
+	}
+	for deadline := time.Now().Add(5 * time.Second); budget.open.Load() > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d still count", budget.open.Load())
+		}
+	}
+	if n := NewBudget(0).Most(); n <= 0 || n >= Descriptors() {
+		t.Errorf("%d connections of %d descriptors", n, Descriptors())
+	}
+}
+
+// TestTrickle: a head has its deadline from its first byte, a body a least
+// speed.
+func TestTrickle(t *testing.T) {
+	s := start(t, Options{Handler: echo(), ReadHeaderTimeout: 300 * time.Millisecond})
+	c, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	began := time.Now()
+	go func() {
+		for _, b := range []byte("GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 1000)) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	answer, _ := io.ReadAll(c)
+	if took := time.Since(began); status(string(answer)) != "408" || took < 250*time.Millisecond || took > 3*time.Second {
+		t.Errorf("%q after %v", answer, took)
+	}
+
+	in := incoming{pause: time.Second}
+	for i := range 59 {
+		if err := in.pace(100, int64(time.Second)); err != nil {
+			t.Fatalf("cut off after %d s", i)
+		}
+	}
+	if in.pace(100, int64(time.Second)) == nil {
+		t.Error("100 bytes a second for a minute are not cut off")
+	}
+	in = incoming{pause: time.Second}
+	for range 200 {
+		if err := in.pace(300, int64(time.Second)); err != nil {
+			t.Fatal("300 bytes a second are cut off")
+		}
+	}
+}
+
+// TestSilentTLS: a client that says nothing, or half of a hello, is cut off.
+func TestSilentTLS(t *testing.T) {
+	s := start(t, Options{Handler: echo(), TLS: testTLS(t), ReadHeaderTimeout: 200 * time.Millisecond})
+	for _, hello := range []string{"", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
+		began := time.Now()
+		exchange(t, s, hello)
+		if took := time.Since(began); took < 150*time.Millisecond || took > 2*time.Second {
+			t.Errorf("%q: closed after %v", hello, took)
+		}
+	}
+}
