@@ -106,6 +106,8 @@ const (
 	maxTarget       = 8 << 10
 	maxConnRequests = 10_000
 	maxConnAge      = time.Hour
+	// udpRetry is when a UDP port that was taken is tried again, at first.
+	udpRetry = time.Second
 	// drainLinger is how long connections get to learn from an answer of
 	// theirs that they should close, before the idle ones are closed.
 	drainLinger = time.Second
@@ -161,28 +163,27 @@ func (o Options) withDefaults() Options {
 
 // Server is one bound entry point.
 type Server struct {
-	name       string
-	opts       Options
-	tcp        *net.TCPListener
-	socket     deadlined // the same, behind what reads the PROXY protocol
-	conns      *connections
-	gate       *gate
-	compat     http.Handler              // Options.Handler for a request whose head was read by http1
-	h2         *h2.Server                // nil: no HTTP/2
-	udp        atomic.Pointer[h3.Server] // nil: no HTTP/3, or not yet
-	later      http.Handler              // of HTTP/3, after Options.HTTP3After
-	altSvc     []string                  // value of Alt-Svc; nil: none
-	altSvcText []byte                    // the same
-	rules      http1.Rules
-	clock      clock
-	draining   *atomic.Bool
-	serving    atomic.Bool
-	closed     atomic.Bool
-	retired    atomic.Bool   // another process accepts now
-	evicted    atomic.Int64  // when idle ones last made room, in the time of wire.Now
-	leave      sync.Once     // closes closing
-	closing    chan struct{} // closed when Shutdown lets no more in
-	refusing   chan struct{} // closed when Serve has ended
+	name     string
+	opts     Options
+	tcp      *net.TCPListener
+	socket   deadlined // the same, behind what reads the PROXY protocol
+	conns    *connections
+	gate     *gate
+	compat   http.Handler                 // Options.Handler for a request whose head was read by http1
+	h2       *h2.Server                   // nil: no HTTP/2
+	udp      atomic.Pointer[h3.Server]    // nil: no HTTP/3, or not yet
+	later    http.Handler                 // of HTTP/3; nil: it is not wanted
+	altSvc   atomic.Pointer[announcement] // nil: none
+	rules    http1.Rules
+	clock    clock
+	draining *atomic.Bool
+	serving  atomic.Bool
+	closed   atomic.Bool
+	retired  atomic.Bool   // another process accepts now
+	evicted  atomic.Int64  // when idle ones last made room, in the time of wire.Now
+	leave    sync.Once     // closes closing
+	closing  chan struct{} // closed when Shutdown lets no more in
+	refusing chan struct{} // closed when Serve has ended
 }
 
 // Listen binds the address. Nothing is accepted before Serve, but clients can

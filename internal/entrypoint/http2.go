@@ -30,7 +30,7 @@ func newHTTP2(s *Server, handler http.Handler) *h2.Server {
 		handler = timed(opts, handler)
 	}
 	return h2.New(h2.Options{
-		Handler: handler, Serve: s.serveStream, AltSvc: string(s.altSvcText), Logger: opts.Logger.With("entryPoint", opts.Name),
+		Handler: handler, Serve: s.serveStream, AltSvc: s.altSvcText, Logger: opts.Logger.With("entryPoint", opts.Name),
 		MaxHeaderBytes: opts.MaxHeaderBytes, ReadHeaderTimeout: limit(opts.ReadHeaderTimeout),
 		IdleTimeout: limit(opts.IdleTimeout), WriteStallTimeout: limit(opts.WriteStallTimeout),
 	})

@@ -6,31 +6,71 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"gatehouse/internal/entrypoint/h3"
 )
 
+// announcement is the value of Alt-Svc, in the forms it is needed in.
+type announcement struct {
+	list []string
+	text []byte
+}
+
 // bindHTTP3 takes the UDP port of the TCP socket's number. Where it is not to
-// be had the entry point goes on without: nobody is told of HTTP/3 then.
+// be had the entry point serves without, and tries again: nobody is told of
+// HTTP/3 before.
 func (s *Server) bindHTTP3(handler http.Handler) {
 	opts := s.opts
 	if !opts.HTTP3 || opts.TLS == nil {
 		return
 	}
-	value := ""
+	s.later = handler
 	if opts.HTTP3After != nil {
-		s.later = handler
-		value = h3.AltSvc(cmp.Or(opts.HTTP3Port, opts.UDPSocket.LocalAddr().(*net.UDPAddr).Port))
-	} else {
-		udp, err := s.listenHTTP3(handler)
-		if err != nil {
-			opts.Logger.Warn("HTTP/3 is not served", "entryPoint", opts.Name, "err", err)
-			return
-		}
-		s.udp.Store(udp)
-		value = udp.AltSvc(opts.HTTP3Port)
+		s.announceAs(h3.AltSvc(cmp.Or(opts.HTTP3Port, opts.UDPSocket.LocalAddr().(*net.UDPAddr).Port)))
+		return
 	}
-	s.altSvc, s.altSvcText = []string{value}, []byte(value)
+	if err := s.takeUDP(); err != nil {
+		opts.Logger.Warn("HTTP/3 is not served yet", "entryPoint", opts.Name, "err", err, "next", udpRetry)
+	}
+}
+
+// takeUDP binds the UDP port, and announces it.
+func (s *Server) takeUDP() error {
+	udp, err := s.listenHTTP3(s.later)
+	if err != nil {
+		return err
+	}
+	s.udp.Store(udp)
+	s.announceAs(udp.AltSvc(s.opts.HTTP3Port))
+	return nil
+}
+
+// retryUDP tries until the port is ours or the server ends.
+func (s *Server) retryUDP() (ours bool) {
+	for wait := udpRetry; ; wait = min(2*wait, time.Minute) {
+		select {
+		case <-time.After(wait):
+		case <-s.closing:
+			return false
+		}
+		if s.takeUDP() == nil {
+			s.opts.Logger.Info("HTTP/3 is served", "entryPoint", s.name, "address", s.udp.Load().Addr().String())
+			return true
+		}
+	}
+}
+
+func (s *Server) announceAs(value string) {
+	s.altSvc.Store(&announcement{[]string{value}, []byte(value)})
+}
+
+// altSvcText is the value of Alt-Svc; nothing where there is none.
+func (s *Server) altSvcText() []byte {
+	if a := s.altSvc.Load(); a != nil {
+		return a.text
+	}
+	return nil
 }
 
 func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
@@ -49,11 +89,13 @@ func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 // announce tells clients who came by TCP of HTTP/3. The origin's own
 // announcement, if any, replaces ours or stands beside it.
 func (s *Server) announce(next http.Handler) http.Handler {
-	if s.altSvc == nil {
+	if s.later == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Alt-Svc"] = s.altSvc
+		if a := s.altSvc.Load(); a != nil {
+			w.Header()["Alt-Svc"] = a.list
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -66,18 +108,24 @@ func (s *Server) serveHTTP3() {
 	}
 	go func() {
 		var err error
-		if udp == nil {
+		switch {
+		case udp != nil:
+		case s.opts.HTTP3After != nil:
 			select {
 			case <-s.opts.HTTP3After:
 			case <-s.closing:
 				s.opts.UDPSocket.Close()
 				return
 			}
-			if udp, err = s.listenHTTP3(s.later); err == nil {
-				s.udp.Store(udp)
-			}
+			err = s.takeUDP()
+		case !s.retryUDP():
+			return
 		}
-		if err == nil && !s.closed.Load() {
+		if udp = s.udp.Load(); err == nil && s.draining.Load() { // nobody may have seen it to drain it
+			udp.Shutdown(canceled()) //nolint:errcheck // nobody is served yet
+			return
+		}
+		if err == nil {
 			err = udp.Serve()
 		}
 		if err != nil {
@@ -104,4 +152,11 @@ func (s *Server) drainHTTP3(ctx context.Context) (wait func() error) {
 	end := make(chan error, 1)
 	go func() { end <- udp.Shutdown(ctx) }()
 	return func() error { return <-end }
+}
+
+// canceled is a context that is over.
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }

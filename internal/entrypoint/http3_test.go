@@ -69,17 +69,20 @@ func TestHTTP3(t *testing.T) {
 	}
 }
 
-// TestHTTP3PortTaken: the entry point serves without, says so, and announces
-// nothing.
+// TestHTTP3PortTaken: the entry point serves without, says so, announces
+// nothing, and serves HTTP/3 once the port is free.
 func TestHTTP3PortTaken(t *testing.T) {
+	t.Parallel()
 	var s *Server
 	var log bytes.Buffer
+	var held net.PacketConn
 	for range 20 { // until a port is free for TCP whose UDP port we have
 		taken, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer taken.Close()
+		held = taken
 		s, err = Listen(Options{
 			Name: "web", Address: taken.LocalAddr().String(), TLS: testTLS(t), HTTP3: true, Handler: echo(),
 			Logger: slog.New(slog.NewTextHandler(&log, nil)),
@@ -93,21 +96,35 @@ func TestHTTP3PortTaken(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
-	resp, err := h2Client(t).Get("https://" + s.Addr().String() + "/")
+	announced := func() string {
+		resp, err := h2Client(t).Get("https://" + s.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.Header.Get("Alt-Svc")
+	}
+	if got := announced(); got != "" {
+		t.Errorf("announced as %q", got)
+	}
+	held.Close()
+	for deadline := time.Now().Add(10 * time.Second); announced() == ""; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the free port is not taken")
+		}
+	}
+	resp, err := h3Client(t).Get("https://" + s.Addr().String() + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if got := resp.Header.Get("Alt-Svc"); got != "" {
-		t.Errorf("announced as %q", got)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	s.Shutdown(ctx)
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(log.String(), "HTTP/3 is not served") || !strings.Contains(log.String(), "address already in use") {
+	if !strings.Contains(log.String(), "HTTP/3 is not served yet") || !strings.Contains(log.String(), "address already in use") {
 		t.Errorf("log: %s", log.String())
 	}
 }

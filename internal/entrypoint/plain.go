@@ -14,7 +14,7 @@ func (x *turn) servePlain() (keep, served bool) {
 	c, p := x.conn, &x.plain
 	o := &c.server.opts
 	p.Conn, p.Req, p.Client, p.Remote = &c.Conn, &x.req, &c.client, c.remote
-	p.KeepOdd, p.Date, p.AltSvc, p.Last = o.KeepOddHeaders, c.server.clock.date(), c.server.altSvcText, x.last
+	p.KeepOdd, p.Date, p.AltSvc, p.Last = o.KeepOddHeaders, c.server.clock.date(), c.server.altSvcText(), x.last
 	p.Body, p.Behind = nil, x.incoming.rest
 	if x.req.Framing() != http1.NoBody {
 		p.Body = (*plainBody)(x)

@@ -105,8 +105,10 @@ func (s *Stream) Begin(res *http1.Response) {
 	if !res.Has(http1.Date) {
 		b = appendField(b, "Date", s.c.s.date())
 	}
-	if alt := s.c.s.opts.AltSvc; alt != "" && !res.Has(http1.AltSvc) {
-		b = appendField(b, "Alt-Svc", alt)
+	if announce := s.c.s.opts.AltSvc; announce != nil && !res.Has(http1.AltSvc) {
+		if value := announce(); len(value) > 0 {
+			b = appendLine(b, http1.AltSvc, nil, value)
+		}
 	}
 	w.block = b
 }

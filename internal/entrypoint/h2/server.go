@@ -34,8 +34,10 @@ type Options struct {
 
 	// Serve, if set, is given every request but tunnels in place of Handler. It
 	// returns whether the answer is whole: if not its stream is reset.
-	Serve  func(*Stream) (whole bool)
-	AltSvc string // for answers begun with Stream.Begin; "": none
+	Serve func(*Stream) (whole bool)
+	// AltSvc, if set, gives the Alt-Svc of answers begun with Stream.Begin;
+	// nothing for none.
+	AltSvc func() []byte
 
 	MaxHeaderBytes    int           // a request's head, as RFC 9113, section 6.5.2, counts; default 32 KiB
 	ReadHeaderTimeout time.Duration // preface and SETTINGS, and a frame or head once begun; default 10 s
