@@ -399,3 +399,37 @@ func spent(t *testing.T) (time.Duration, int64) {
 	runtime.ReadMemStats(&m)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), int64(m.HeapSys + m.StackSys)
 }
+
+// TestHTTP2MakesRoom: idle connections go where others need their place, busy
+// ones stay.
+func TestHTTP2MakesRoom(t *testing.T) {
+	release := make(chan struct{})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/busy" {
+			<-release
+		}
+		io.WriteString(w, "done")
+	})
+	s := start(t, Options{Handler: handler, TLS: testTLS(t)})
+	idle, busy := dialFrames(t, s), dialFrames(t, s)
+	idle.ask(1, true, "GET", "/")
+	idle.answer(1, false)
+	busy.ask(1, true, "GET", "/")
+	busy.answer(1, false)
+	busy.ask(3, true, "GET", "/busy")
+	busy.WritePing(false, [8]byte{1})
+	for { // then the request has been read
+		if f, err := busy.ReadFrame(); err != nil || f.Header().Type == http2.FramePing {
+			break
+		}
+	}
+	s.CloseIdle(0)
+	begin := time.Now()
+	if code, said := idle.goAway(); code != http2.ErrCodeNo || !said || time.Since(begin) > time.Second {
+		t.Errorf("idle: GOAWAY %v %v after %v", code, said, time.Since(begin))
+	}
+	close(release)
+	if status, body, _ := busy.answer(3, false); status != "200" || body != "done" {
+		t.Errorf("busy: %s %q", status, body)
+	}
+}

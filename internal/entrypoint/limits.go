@@ -78,6 +78,9 @@ func (s *Server) CloseIdle(most int) {
 		}
 		n++
 	}, connIdle)
+	if left := most - n; s.h2 != nil && (most <= 0 || left > 0) {
+		s.h2.CloseIdle(max(left, 0))
+	}
 }
 
 // evict makes room for others, at most so often.

@@ -23,6 +23,10 @@ const (
 	connUpdate   = connWindow / 8
 	// tickEvery is how often a connection in use looks at its deadlines.
 	tickEvery = 5 * time.Second
+	// drainLinger is how long a drained connection without requests stays open;
+	// retireTime the same where others need its place.
+	drainLinger = time.Second
+	retireTime  = 20 * time.Millisecond
 	// linger is how long a client may take to read a GOAWAY.
 	linger = 500 * time.Millisecond
 )
@@ -416,7 +420,7 @@ func (c *conn) tick() {
 		return
 	case c.draining == leaving && now-c.drainAt >= time.Second:
 		c.goAway()
-	case c.draining == refusing && c.open == 0 && now-c.drainAt >= time.Second:
+	case c.draining == refusing && c.open == 0 && now-c.drainAt >= drainLinger:
 		c.hangUp(errDrained)
 		return
 	case c.open == 0 && quiet >= o.IdleTimeout && c.draining == serving:
@@ -444,6 +448,18 @@ func (c *conn) drain() {
 	})
 	c.timer.Reset(time.Second)
 	c.flushSoon()
+}
+
+// retire ends a connection that is idle, as soon as its client can know: what it
+// may be asking now is not served, and it is told so. c.mu is held.
+func (c *conn) retire() bool {
+	if c.open > 0 || c.dead || c.draining != serving || c.maxID == 0 {
+		return false
+	}
+	c.goAway()
+	c.drainAt -= drainLinger
+	c.timer.Reset(retireTime)
+	return true
 }
 
 // goAway tells the client the last stream that is served. c.mu is held.

@@ -130,6 +130,26 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
+// CloseIdle ends connections that have no request under way; most > 0 bounds how
+// many.
+func (s *Server) CloseIdle(most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c := range s.conns {
+		if most > 0 && n >= most {
+			return
+		}
+		if !c.mu.TryLock() {
+			continue // it is about something
+		}
+		if c.retire() {
+			n++
+		}
+		c.mu.Unlock()
+	}
+}
+
 // each calls f for each connection, with conn.mu held.
 func (s *Server) each(f func(*conn)) {
 	for _, c := range s.list() {
