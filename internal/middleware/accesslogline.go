@@ -55,17 +55,21 @@ const hexDigits = "0123456789abcdef"
 // appendEscaped writes text that stands in quotes: quotes, backslashes, and
 // all that is no printable ASCII are escaped.
 func appendEscaped(b []byte, s string) []byte {
+	from := 0 // of what can be copied as it is
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
+		c := s[i]
+		if c >= 0x20 && c < 0x7f && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		if c == '"' || c == '\\' {
 			b = append(b, '\\', c)
-		case c < 0x20 || c >= 0x7f:
+		} else {
 			b = append(b, '\\', 'x', hexDigits[c>>4], hexDigits[c&15])
-		default:
-			b = append(b, c)
 		}
 	}
-	return b
+	return append(b, s[from:]...)
 }
 
 // appendBare writes a field without quotes, in which blanks are escaped too.
