@@ -257,7 +257,7 @@ func (x *turn) writeHead(whole bool) {
 			a.close = true
 		}
 	}
-	a.close = a.close || x.last || x.incoming.expects || closes(a.header)
+	a.close = a.close || x.last || x.incoming.expects || x.incoming.failed != nil || closes(a.header)
 	switch {
 	case a.close:
 		out = append(out, "Connection: close\r\n"...)
