@@ -19,6 +19,11 @@ type accountCA interface {
 	// Register makes the account of the key, or finds it if there is one:
 	// repeating it is safe.
 	Register(ctx context.Context, a acmez.Account, eab *EAB) (acmez.Account, error)
+	// Probe asks once whether the CA is there.
+	Probe(ctx context.Context) error
+	// RenewalInfo says when the certificate of this identifier should be
+	// renewed (RFC 9773), and after what time to ask again; zero: it does not say.
+	RenewalInfo(ctx context.Context, id string) (window, time.Duration, error)
 }
 
 // orderCA is the part of a CA that issues (RFC 8555, section 7.4 and 7.5).
@@ -50,6 +55,8 @@ type about struct {
 	Profiles    map[string]string
 	EABRequired bool
 	Renewal     bool // has renewalInfo (RFC 9773), so it knows "replaces"
+
+	renewalURL string
 }
 
 // callError is a call of the CA that did not succeed.
@@ -102,6 +109,12 @@ func (e *callError) gone() bool {
 // unreached reports whether the CA did not answer, or cannot even tell where
 // its resources are.
 func (e *callError) unreached() bool { return e.Status == 0 || e.Op == directoryOp }
+
+// away reports whether the whole CA seems to be down, not one call of it: no
+// answer, or the page of a server in front of it.
+func (e *callError) away() bool {
+	return e.unreached() || e.Status >= 500 && e.Problem == nil
+}
 
 // transient reports whether the same call may work soon. If it was one that
 // changes something, the CA may have done it all the same.

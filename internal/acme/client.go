@@ -86,7 +86,7 @@ func (c *client) fetch(ctx context.Context) error {
 	if err != nil {
 		return r.failure(ctx, directoryOp, err)
 	}
-	a := about{Renewal: dir.RenewalInfo != ""}
+	a := about{Renewal: dir.RenewalInfo != "", renewalURL: dir.RenewalInfo}
 	if dir.Meta != nil {
 		a.Profiles, a.EABRequired = dir.Meta.Profiles, dir.Meta.ExternalAccountRequired
 	}
@@ -150,6 +150,15 @@ func (c *client) do(ctx context.Context, op string, call func(context.Context, *
 		return r, r.failure(ctx, op, err)
 	}
 	return r, nil
+}
+
+func (c *client) Probe(ctx context.Context) error {
+	callCtx, r := newRecord(ctx, headTime)
+	defer r.cancel()
+	if _, err := c.readDirectory(callCtx); err != nil {
+		return r.failure(ctx, directoryOp, err)
+	}
+	return nil
 }
 
 func (c *client) About(ctx context.Context) (about, error) {

@@ -51,6 +51,7 @@ type Issuer struct {
 	opts     Options
 	ca       certificationAuthority
 	accounts *accounts
+	pace     *pace
 	log      *slog.Logger
 	timing   timing
 	close    func()
@@ -128,6 +129,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 	}
 	return &Issuer{
 		opts: o, ca: ca, accounts: a, log: log, close: closeCA,
+		pace: &pace{issuer: o.ID, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
 		timing: timing{
 			pollFirst: time.Second, pollMost: 10 * time.Second, pollWhole: 15 * time.Minute,
 			retryFirst: time.Second, retries: 4, retryAfterMost: 10 * time.Second,
@@ -164,9 +166,6 @@ func (i *Issuer) Close() { i.close() }
 // ID is the issuer's segment in the store's keys.
 func (i *Issuer) ID() string { return i.opts.ID }
 
-// RenewAt leaves it to the default.
-func (i *Issuer) RenewAt(context.Context, []byte) time.Time { return time.Time{} }
-
 // Obtain drives the order of req from where its journal says it is to the
 // certificate. On an error everything that may be of use is kept, and the next
 // call goes on; only if the CA refused is the order given up, and the next
@@ -185,6 +184,9 @@ func (i *Issuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, err
 	}
 	bundle, err := m.run(ctx)
 	if err != nil {
+		if held(ctx) == nil {
+			i.pace.note(ctx, err, req.Names)
+		}
 		return cert.Bundle{}, ended(ctx, i.timed(err))
 	}
 	return bundle, nil
@@ -231,6 +233,10 @@ func (i *Issuer) solver(req cert.Request) solver {
 // timed puts the CA's Retry-After where package cert finds it, and whether the
 // CA was there at all.
 func (i *Issuer) timed(err error) error {
+	var wait *waitError
+	if errors.As(err, &wait) {
+		return &cert.RetryError{Err: err, After: wait.until, Unreached: wait.down}
+	}
 	var call *callError
 	if !errors.As(err, &call) || call.After.IsZero() && !call.unreached() {
 		return err

@@ -31,6 +31,8 @@ type journal struct {
 	Profile   string    `json:"profile,omitempty"`
 	Replaces  string    `json:"replaces,omitempty"` // RFC 9773, section 4.1: the certificate renewed
 	Renews    string    `json:"renews,omitempty"`   // SHA-256 of its leaf, whether or not the CA is told of it
+	InWindow  bool      `json:"inWindow,omitempty"` // begun inside the CA's window for that
+	Turn      time.Time `json:"turn,omitzero"`      // when the CA's limits allow the order; zero: now
 	Account   string    `json:"account,omitempty"`  // URL of the account that orders
 	Order     string    `json:"order,omitempty"`    // URL; empty: not ordered, or the answer is lost
 	Finalized bool      `json:"finalized,omitempty"`

@@ -80,6 +80,9 @@ func (m *machine) begin(ctx context.Context) error {
 	if len(m.book.now.Chain) > 0 {
 		return nil // nobody needs to be asked
 	}
+	if err := m.issuer.pace.gate(ctx, m.req.Names, m.issuer.ca.Probe); err != nil {
+		return err
+	}
 	if err := m.step(ctx, "account"); err != nil {
 		return err
 	}
@@ -193,6 +196,7 @@ func (m *machine) intend(ctx context.Context) error {
 		// Without it the order is still right; the CA only knows less.
 		if leaf, err := x509.ParseCertificate(m.req.Replaces); err == nil {
 			j.Replaces, _ = acmez.ARIUniqueIdentifier(leaf)
+			j.InWindow = m.issuer.inWindow(ctx, leaf)
 		}
 	}
 	return m.book.write(ctx, j)
@@ -208,6 +212,13 @@ func (m *machine) order(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := m.step(ctx, "wait for a turn at the CA"); err != nil {
+		return err
+	}
+	if err := m.admit(ctx); err != nil {
+		return err
+	}
+	j.Turn = m.book.now.Turn
 	if err := m.step(ctx, "newOrder"); err != nil {
 		return err
 	}
@@ -223,7 +234,7 @@ func (m *machine) order(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	j.Order = o.Location
+	j.Order, j.Turn = o.Location, time.Time{}
 	if err := m.book.write(ctx, j); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 0, "seeds of the simulation; 0: 200, 50 under the race detector, 20 with -short")
+	simSeeds = flag.Int("sim.seeds", 0, "seeds of the simulation; 0: 200, 40 under the race detector, 20 with -short")
 	simSeed  = flag.Uint64("sim.seed", 0, "only this seed")
 )
 
@@ -44,7 +44,7 @@ func TestSimulation(t *testing.T) {
 	case testing.Short():
 		seeds = 20
 	case raceDetector: // it takes four times as long
-		seeds = 50
+		seeds = 40
 	default:
 		seeds = 200
 	}
@@ -103,6 +103,7 @@ type simWorld struct {
 	log     syncBuffer
 	wants   []cert.Want
 	faulty  bool // the plan is running
+	model   limitModel
 	forgets bool // the CA makes an order anew each time it is asked
 
 	mu                           sync.Mutex
@@ -397,6 +398,7 @@ func (w *simWorld) boot(n int) *simReplica {
 	c := newClient(o.Directory, "sim", nil)
 	c.http.Transport = &transport{base: smallca.Wire{CA: w.ca, Fault: w.wire}}
 	i := assemble(o, pointCA{c, r.do}, func() {})
+	i.pace.model = w.model
 	index, err := cert.NewIndex(cert.IndexOptions{})
 	if err != nil {
 		w.t.Fatal(err)

@@ -74,6 +74,12 @@ type Progress interface {
 	Progress(journal []byte) string
 }
 
+// Pauser is an Issuer that may be out of reach as a whole: no order is begun
+// before the time it says. It is asked often and must answer at once.
+type Pauser interface {
+	Paused() time.Time
+}
+
 // ErrUnfinished: the order must be gone on with, not cleaned up.
 var ErrUnfinished = errors.New("the order is not finished")
 

@@ -217,7 +217,14 @@ func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
 
 // view gives the plan's input. k.mu is held.
 func (k *Keeper) view() view {
+	paused := map[string]time.Time{}
+	for id, i := range k.issuers {
+		if p, ok := i.(Pauser); ok {
+			paused[id] = p.Paused()
+		}
+	}
 	return view{
+		paused:   paused,
 		wants:    k.wants,
 		present:  k.present,
 		attempts: k.attempts,

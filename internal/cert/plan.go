@@ -48,6 +48,7 @@ type view struct {
 	pauses   map[key]time.Time // this replica's own, for trouble that is no attempt's failure
 	requests map[key]time.Time // when a person asked for it to be ordered now
 	issuers  map[string]Issuer
+	paused   map[string]time.Time // issuers of which nothing can be had before
 }
 
 type verb int
@@ -85,10 +86,13 @@ func plan(now time.Time, v view, replica string) []action {
 				a.do, a.at, a.coveredBy = rest, until, by
 			}
 		}
+		if until := v.paused[w.key.issuer]; a.do == obtain && until.After(now) {
+			a.do, a.at = rest, until
+		}
 		actions = append(actions, a.paused(now, v.pauses))
 	}
 	actions = append(actions, leftovers(now, v)...)
-	sortByUrgency(actions, v.present, replica)
+	sortByUrgency(actions, v, replica)
 	return actions
 }
 
@@ -136,11 +140,7 @@ func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time
 // renewTime says when a certificate is due. All spans are parts of its own
 // life; the only number of days is the one that tells short lives from long.
 func renewTime(c *Certificate, r renewal) time.Time {
-	life := c.lifetime()
-	at := c.NotBefore.Add(life / 3 * 2)
-	if life < 10*24*time.Hour {
-		at = c.NotBefore.Add(life / 2)
-	}
+	life, at := c.lifetime(), c.usual()
 	latest := c.NotAfter.Add(-life / 10)
 	switch {
 	case r.serial != c.serial:
@@ -156,6 +156,15 @@ func renewTime(c *Certificate, r renewal) time.Time {
 		at = latest
 	}
 	return at
+}
+
+// usual is when a certificate is due if its issuer has no word on it.
+func (c *Certificate) usual() time.Time {
+	life := c.lifetime()
+	if life < 10*24*time.Hour {
+		return c.NotBefore.Add(life / 2)
+	}
+	return c.NotBefore.Add(life / 3 * 2)
 }
 
 // leftovers finds journals whose certificate is safe: their holder died
@@ -179,9 +188,10 @@ func leftovers(now time.Time, v view) []action {
 	return out
 }
 
-// sortByUrgency puts names without a certificate first, then by the end of
-// life. Equals are spread, so that replicas do not reach for the same lease.
-func sortByUrgency(actions []action, present map[key]*Certificate, replica string) {
+// sortByUrgency puts names without a certificate first, then those that their
+// issuer wants renewed much earlier than usual (it has revoked them, or will),
+// then by the end of life. Equals are spread, so that replicas do not reach for the same lease.
+func sortByUrgency(actions []action, v view, replica string) {
 	type ranked struct {
 		action
 		end    int64
@@ -193,8 +203,11 @@ func sortByUrgency(actions []action, present map[key]*Certificate, replica strin
 		if a.do == rest {
 			continue
 		}
-		if c := present[a.key]; c != nil {
+		if c := v.present[a.key]; c != nil {
 			rank[i].end = c.NotAfter.Unix()
+			if r := v.renewals[a.key]; r.serial == c.serial && !r.at.IsZero() && r.at.Before(c.usual().Add(-c.lifetime()/10)) {
+				rank[i].end = 1
+			}
 		}
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(replica + "\n" + a.key.issuer + "\n" + a.key.id))
@@ -296,7 +309,9 @@ func nextAttempt(now time.Time, a attempt, err error, random float64) time.Time 
 		}
 	}
 	next := now.Add(d*3/4 + time.Duration(float64(d/4)*random))
-	if asks && retry.After.After(next) {
+	if asks && retry.After.After(now) && (retry.Unreached || retry.After.After(next)) {
+		// An issuer that says when it is asked again keeps to it for all its
+		// orders: no reason to wait longer.
 		next = retry.After
 	}
 	if last := now.Add(maxDelay); next.After(last) {

@@ -24,7 +24,7 @@ type header struct {
 	JWK                  *struct{ Kty, Crv, X, Y string }
 }
 
-func (ca *CA) open(step string, req *http.Request, body []byte) (*call, *problem) {
+func (ca *CA) verify(step string, req *http.Request, body []byte) (*call, *problem) {
 	var jws struct{ Protected, Payload, Signature string }
 	var h header
 	if req.Method != http.MethodPost || json.Unmarshal(body, &jws) != nil {

@@ -62,13 +62,11 @@ func (ca *CA) newOrder(w http.ResponseWriter, c *call) *problem {
 		return p
 	}
 	ca.Log.NewOrders[names]++
-	if !ca.o.ForgetOrders {
-		for _, o := range ca.orders {
-			if s := ca.refresh(o); o.account == c.account.url && o.names == names && (s == "pending" || s == "ready") {
-				w.Header().Set("Location", o.url)
-				ca.writeOrder(w, http.StatusCreated, o)
-				return nil
-			}
+	if o := ca.open[c.account.url+" "+names]; o != nil && !ca.o.ForgetOrders {
+		if s := ca.refresh(o); s == "pending" || s == "ready" {
+			w.Header().Set("Location", o.url)
+			ca.writeOrder(w, http.StatusCreated, o)
+			return nil
 		}
 	}
 	o := &order{url: ca.url("order"), account: c.account.url, names: names, identifiers: want.Identifiers, status: "pending",
@@ -76,7 +74,7 @@ func (ca *CA) newOrder(w http.ResponseWriter, c *call) *problem {
 	for _, id := range want.Identifiers {
 		o.authzs = append(o.authzs, ca.authorize(c.account.url, id).url)
 	}
-	ca.orders[o.url] = o
+	ca.orders[o.url], ca.open[o.account+" "+names] = o, o
 	ca.Log.Orders[names]++
 	if want.Replaces != "" {
 		ca.issued[want.Replaces].next = o
@@ -88,15 +86,14 @@ func (ca *CA) newOrder(w http.ResponseWriter, c *call) *problem {
 
 func (ca *CA) authorize(account string, id identifier) *authz {
 	base, wildcard := strings.CutPrefix(id.Value, "*.")
-	for _, z := range ca.authzs {
-		usable := z.status == "pending" || z.status == "valid" && ca.o.AuthzReuse > 0
-		if usable && z.account == account && z.id.Value == base && z.wildcard == wildcard && time.Now().Before(z.expires) {
+	if z := ca.proofs[account+" "+id.Value]; z != nil && time.Now().Before(z.expires) {
+		if z.status == "pending" || z.status == "valid" && ca.o.AuthzReuse > 0 {
 			return z
 		}
 	}
 	z := &authz{url: ca.url("authz"), account: account, id: identifier{id.Type, base}, wildcard: wildcard, status: "pending",
 		token: rand.Text(), expires: time.Now().Add(ca.o.OrderLife)}
-	ca.authzs[z.url] = z
+	ca.authzs[z.url], ca.proofs[account+" "+id.Value] = z, z
 	return z
 }
 
@@ -258,7 +255,7 @@ func (ca *CA) sign(o *order, csr *x509.CertificateRequest) {
 	id := ariID(leaf)
 	i := &Issued{ID: id, Names: o.names, Serial: leaf.SerialNumber.Text(16), Leaf: leaf, At: o.made, Replaces: o.replaces,
 		InWindow: o.inWindow, start: ideal.Add(-ca.o.Lifetime / 100), end: ideal.Add(ca.o.Lifetime / 100)}
-	ca.issued[id] = i
+	ca.issued[id], ca.known[o.names] = i, true
 	ca.Log.Issued = append(ca.Log.Issued, i)
 }
 
@@ -298,7 +295,6 @@ func (ca *CA) spend(now time.Time, account string, list []string, names string, 
 	}
 	week := 7 * 24 * time.Hour
 	limits := []limit{{"set " + names, 5, week, fmt.Sprintf("too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s: %s", names)}}
-	renewal := slices.ContainsFunc(ca.Log.Issued, func(i *Issued) bool { return i.Names == names })
 	for _, name := range list {
 		z := limit{"failures " + account + " " + strings.TrimPrefix(name, "*."), 5, time.Hour,
 			fmt.Sprintf("too many failed authorizations (5) for %q in the last 1h0m0s", strings.TrimPrefix(name, "*."))}
@@ -306,8 +302,9 @@ func (ca *CA) spend(now time.Time, account string, list []string, names string, 
 			return limited(z, at.Sub(now.Add(z.per)))
 		}
 	}
-	if !renewal {
-		limits = append(limits, limit{"orders " + account, 300, 3 * time.Hour, "too many new orders (300) from this account in the last 3h0m0s"})
+	if !ca.known[names] {
+		limits = append(limits, limit{"orders " + account, ca.o.NewOrders, 3 * time.Hour,
+			fmt.Sprintf("too many new orders (%d) from this account in the last 3h0m0s", ca.o.NewOrders)})
 		for _, d := range domains(list) {
 			limits = append(limits, limit{"domain " + d, 50, week, fmt.Sprintf("too many certificates (50) already issued for %q in the last 168h0m0s", d)})
 		}

@@ -41,6 +41,7 @@ type Options struct {
 	OrderLife    time.Duration // 0: a week
 	ForgetOrders bool          // make a new order each time, as Pebble does; Boulder gives the open one again
 	Limits       bool          // those of Let's Encrypt
+	NewOrders    int           // of the limits: orders an account may begin in 3 h; 0: 300, as Let's Encrypt
 	Retry        time.Duration // Retry-After of renewal information; 0: 6 h
 }
 
@@ -58,6 +59,9 @@ type CA struct {
 	authzs   map[string]*authz
 	issued   map[string]*Issued // by ARI identifier
 	buckets  map[string]time.Time
+	open     map[string]*order // last order by account and names
+	proofs   map[string]*authz // last authorization by account and name
+	known    map[string]bool   // sets of names that have had a certificate
 	next     int
 
 	Log Counts
@@ -148,6 +152,9 @@ func New(o Options) *CA {
 	if o.OrderLife == 0 {
 		o.OrderLife = 7 * 24 * time.Hour
 	}
+	if o.NewOrders == 0 {
+		o.NewOrders = 300
+	}
 	if o.Retry == 0 {
 		o.Retry = 6 * time.Hour
 	}
@@ -157,7 +164,7 @@ func New(o Options) *CA {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(50, 0, 0), SubjectKeyId: []byte{1, 2, 3, 4},
 	}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
-	ca := &CA{o: o, key: key, root: must(x509.ParseCertificate(der)), nonces: map[string]bool{}, buckets: map[string]time.Time{}, issued: map[string]*Issued{}}
+	ca := &CA{o: o, key: key, root: must(x509.ParseCertificate(der)), nonces: map[string]bool{}, buckets: map[string]time.Time{}, issued: map[string]*Issued{}, known: map[string]bool{}}
 	ca.forget()
 	ca.Log = Counts{NewOrders: map[string]int{}, Orders: map[string]int{}, Finalized: map[string]int{}, ARI: map[string]int{}}
 	return ca
@@ -197,6 +204,7 @@ func (ca *CA) Forget() {
 
 func (ca *CA) forget() {
 	ca.accounts, ca.orders, ca.authzs = map[string]*account{}, map[string]*order{}, map[string]*authz{}
+	ca.open, ca.proofs = map[string]*order{}, map[string]*authz{}
 }
 
 // Revoke puts the windows of all certificates into the past.
@@ -244,7 +252,7 @@ func (ca *CA) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("Replay-Nonce", ca.nonce())
-	call, p := ca.open(step, req, body)
+	call, p := ca.verify(step, req, body)
 	if p == nil {
 		p = ca.answer(w, step, req.URL.Path, call)
 	}

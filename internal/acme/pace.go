@@ -1,0 +1,276 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"gatehouse/internal/store"
+)
+
+const (
+	probeEvery = 30 * time.Second
+	// carefulFor is how long a CA that was down is asked for less.
+	carefulFor = 10 * time.Minute
+	// patience is the wait for a turn that an attempt sits out.
+	patience = 5 * time.Second
+)
+
+// pace is how the replicas together treat one CA: what it has told any of them
+// to wait for, whether it is down, and how much it is asked for. It is kept in
+// the store under limits/<issuer>/, one value a bucket, each changed by
+// compare-and-swap, whoever holds which lease.
+type pace struct {
+	issuer string
+	store  store.Store
+	model  limitModel
+	log    *slog.Logger
+
+	paused atomic.Pointer[time.Time] // as last seen: until when nothing is asked
+}
+
+// bucketRecord is the value of one rule's bucket.
+type bucketRecord struct {
+	Full    time.Time `json:"full"`             // when it is full again
+	Careful time.Time `json:"careful,omitzero"` // of "pace": until when less is asked
+}
+
+// holds is the value at limits/<issuer>/holds: what the CA said to wait for, and
+// whether it answers.
+type holds struct {
+	Buckets map[string]hold `json:"buckets,omitempty"`
+	Down    *outage         `json:"down,omitempty"`
+}
+
+type hold struct {
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
+}
+
+// outage is a CA that does not answer. One replica at a time asks it.
+type outage struct {
+	Since time.Time `json:"since"`
+	Probe time.Time `json:"probe"` // nobody asks before
+	Why   string    `json:"why"`
+}
+
+// waitError is an order that is not due at the CA yet.
+type waitError struct {
+	until time.Time
+	why   string
+	down  bool
+}
+
+func (e *waitError) Error() string {
+	return fmt.Sprintf("%s; next at %s", e.why, e.until.UTC().Format(time.RFC3339))
+}
+
+func (p *pace) key(bucket string) string { return "limits/" + p.issuer + "/" + bucket }
+
+// change reads, changes and writes a value; edit says whether there is
+// something to write. It is tried again when another replica was faster.
+func change[T any](ctx context.Context, p *pace, bucket string, edit func(*T) bool) error {
+	const tries = 30
+	key := p.key(bucket)
+	for try := 1; ; try++ {
+		var v T
+		e, err := p.store.Get(ctx, key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		if err == nil {
+			_ = json.Unmarshal(e.Value, &v) // damaged: begun anew, the CA still refuses
+		}
+		if !edit(&v) {
+			return nil
+		}
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = p.store.Put(ctx, key, raw, e.Revision)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrConflict) || try == tries {
+			return fmt.Errorf("write %s: %w", key, err)
+		}
+		if err := sleep(ctx, rand.N(time.Duration(try)*5*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// gate lets an attempt begin: not before what its names are held for, and if
+// the CA is down only if this attempt is to find out (probe).
+func (p *pace) gate(ctx context.Context, names []string, probe func(context.Context) error) error {
+	var wait *waitError
+	asks := false
+	err := change(ctx, p, "holds", func(h *holds) bool {
+		wait, asks = h.waits(time.Now(), names), false
+		if wait != nil || h.Down == nil {
+			return false
+		}
+		asks = true
+		h.Down.Probe = time.Now().Add(probeEvery)
+		return true
+	})
+	if errors.Is(err, store.ErrConflict) {
+		return &waitError{time.Now().Add(probeEvery), "another replica asks the CA whether it is back", true}
+	}
+	if err != nil {
+		return err
+	}
+	if wait != nil {
+		p.pauseUntil(wait)
+		return wait
+	}
+	if !asks {
+		return nil
+	}
+	if err := probe(ctx); err != nil {
+		return &waitError{time.Now().Add(probeEvery), "the CA is down: " + err.Error(), true}
+	}
+	return p.back(ctx)
+}
+
+// pauseUntil remembers what holds for every order at this CA.
+func (p *pace) pauseUntil(w *waitError) {
+	if w.down {
+		p.paused.Store(&w.until)
+	}
+}
+
+// waits is what an order for names has to wait for; nil: nothing.
+func (h *holds) waits(now time.Time, names []string) *waitError {
+	var w *waitError
+	if h.Down != nil && h.Down.Probe.After(now) && h.Down.Probe.Before(now.Add(2*probeEvery)) {
+		w = &waitError{h.Down.Probe, fmt.Sprintf("the CA is down since %s: %s", h.Down.Since.UTC().Format(time.RFC3339), h.Down.Why), true}
+	}
+	for _, b := range touches(names) {
+		one, held := h.Buckets[b]
+		// A hold longer than any CA asks for was written by another clock.
+		if held && one.Until.After(now) && one.Until.Before(now.Add(maxRetryAfter+time.Hour)) && (w == nil || one.Until.After(w.until)) {
+			w = &waitError{one.Until, "the CA said to wait: " + one.Why, b == everything}
+		}
+	}
+	return w
+}
+
+// back notes that the CA answers again.
+func (p *pace) back(ctx context.Context) error {
+	var since time.Time
+	err := change(ctx, p, "holds", func(h *holds) bool {
+		if h.Down == nil {
+			return false
+		}
+		since, h.Down = h.Down.Since, nil
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	p.log.Info("the CA answers again", "issuer", p.issuer, "since", since)
+	return change(ctx, p, "pace", func(b *bucketRecord) bool {
+		b.Careful = time.Now().Add(carefulFor).UTC()
+		return true
+	})
+}
+
+// note remembers, for all replicas, what an attempt has ended with.
+func (p *pace) note(ctx context.Context, err error, names []string) {
+	var call *callError
+	if !errors.As(err, &call) || call.After.IsZero() && !call.away() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	now := time.Now().UTC()
+	failed := change(ctx, p, "holds", func(h *holds) bool {
+		for b, one := range h.Buckets {
+			if one.Until.Before(now) {
+				delete(h.Buckets, b)
+			}
+		}
+		if !call.After.IsZero() {
+			if h.Buckets == nil {
+				h.Buckets = map[string]hold{}
+			}
+			h.Buckets[bucketOf(call, names)] = hold{call.After.UTC(), call.Error()}
+			return true
+		}
+		if h.Down != nil {
+			return false
+		}
+		// The first probe is due at once: it may have been this request only.
+		h.Down = &outage{Since: now, Probe: now, Why: call.Error()}
+		p.log.Warn("the CA does not answer", "issuer", p.issuer, "err", call, "next", "one replica asks it every 30 s")
+		return true
+	})
+	if failed != nil {
+		p.log.Warn("what the CA said cannot be stored", "issuer", p.issuer, "err", failed, "next", "other replicas may ask it too")
+	}
+}
+
+// reserve takes from every bucket an order needs and says when its turn is, and
+// which limit makes it wait.
+func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why string, err error) {
+	at = time.Now()
+	for _, r := range append(rules, rule{bucket: "pace"}) {
+		var slot time.Time
+		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
+			now := time.Now()
+			if r.bucket == "pace" {
+				r = paceRule(b.Careful.After(now) && b.Careful.Before(now.Add(2*carefulFor)))
+			}
+			slot, b.Full = r.slot(b.Full, now)
+			b.Full = b.Full.UTC()
+			return true
+		})
+		if err != nil {
+			return at, "", err
+		}
+		if slot.After(at) {
+			at, why = slot, r.text
+		}
+	}
+	return at, why, nil
+}
+
+// Paused is until when nothing can be asked of the CA, as far as this replica
+// knows: package cert begins no orders before. Zero or past: it may be asked.
+func (i *Issuer) Paused() time.Time {
+	if until := i.pace.paused.Load(); until != nil {
+		return *until
+	}
+	return time.Time{}
+}
+
+// admit waits for the order's turn, or says when it is.
+func (m *machine) admit(ctx context.Context) error {
+	p, j := m.issuer.pace, m.book.now.clone()
+	if !j.Turn.IsZero() {
+		if j.Turn.After(time.Now()) {
+			return &waitError{j.Turn, "it waits for its turn at the CA", false}
+		}
+		return nil // the turn is taken; a repeated newOrder is the same order
+	}
+	rules := p.model.rules(j.Names, j.Renews != "", j.InWindow && j.Replaces != "")
+	at, why, err := p.reserve(ctx, rules)
+	if err != nil {
+		return err
+	}
+	if wait := time.Until(at); wait <= patience {
+		return sleep(ctx, wait)
+	}
+	j.Turn = at.UTC()
+	if err := m.book.write(ctx, j); err != nil {
+		return err
+	}
+	return &waitError{j.Turn, fmt.Sprintf("it waits for its turn: the CA allows %s", why), false}
+}

@@ -1,0 +1,213 @@
+package acme
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gatehouse/e2e/rig/smallca"
+	"gatehouse/internal/cert"
+	"gatehouse/internal/store"
+)
+
+var simLong = flag.Bool("sim.long", false, "the simulations of days and of thousands of names in full")
+
+// calm is a simulated world without a plan of faults: n names, three replicas.
+func calm(t *testing.T, n int, domain func(int) string, o smallca.Options) *simWorld {
+	w := &simWorld{t: t, mem: store.NewMem(0), rng: rand.New(rand.NewPCG(1, 0)),
+		stored: map[string]string{}, epochs: map[string]uint64{}, kind: http01}
+	w.dns = &simDNS{w: w, records: map[string]bool{}}
+	w.life = o.Lifetime
+	o.URL = "https://" + strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")) + ".test"
+	o.Validation, o.Issuance = 500*time.Millisecond, 500*time.Millisecond
+	w.ca = smallca.New(o)
+	for i := range n {
+		w.wants = append(w.wants, cert.Want{Names: []string{domain(i)}, Issuer: "sim", Source: "sim"})
+	}
+	return w
+}
+
+func (w *simWorld) bootAll(n int) {
+	for i := range n {
+		w.replicas = append(w.replicas, w.boot(i))
+	}
+}
+
+func (w *simWorld) end() {
+	for _, r := range w.replicas {
+		r.cancel()
+		<-r.done
+	}
+	time.Sleep(time.Minute)
+}
+
+// until waits for a number of certificates.
+func (w *simWorld) until(n int, most time.Duration) {
+	w.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Second) {
+		var got int
+		w.ca.Seen(func(c *smallca.Counts) { got = len(c.Issued) })
+		if got >= n {
+			return
+		}
+		if time.Since(began) > most {
+			w.t.Fatalf("%d certificates after %s, want %d; %v", got, most, n, w.unrest()[:min(3, len(w.unrest()))])
+		}
+	}
+}
+
+// most is the largest number of requests for which pick says so in any window.
+func most(requests []smallca.Request, window time.Duration, pick func(smallca.Request) bool) int {
+	var at []time.Time
+	best := 0
+	for _, r := range requests {
+		if !pick(r) {
+			continue
+		}
+		at = append(at, r.At)
+		i, _ := slices.BinarySearchFunc(at, r.At.Add(-window), time.Time.Compare)
+		best = max(best, len(at)-i)
+	}
+	return best
+}
+
+func orders(r smallca.Request) bool { return r.Step == "newOrder" }
+
+// TestCAIsDown: however many names wait, the replicas together ask every 30 s
+// whether it is back, never stop, and begin gently once it is.
+func TestCAIsDown(t *testing.T) {
+	names, down := 30, 3*time.Hour
+	if *simLong {
+		names, down = 1000, 72*time.Hour
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, names, func(i int) string { return fmt.Sprintf("n%d.example.com", i) }, smallca.Options{})
+		w.ca.Say(func(string) int { return 503 })
+		w.bootAll(3)
+		time.Sleep(10 * time.Minute) // it takes some tries to know that it is down
+		var before int
+		w.ca.Seen(func(c *smallca.Counts) { before = len(c.Requests) })
+		time.Sleep(down)
+		var probes []smallca.Request
+		w.ca.Seen(func(c *smallca.Counts) { probes = slices.Clone(c.Requests[before:]) })
+		if got := most(probes, 29*time.Second, func(smallca.Request) bool { return true }); got > 1 {
+			t.Errorf("%d requests within 29 s of a CA that is down", got)
+		}
+		if least := int(down/(time.Minute)) - 1; len(probes) < least {
+			t.Errorf("only %d probes in %s: it gave up", len(probes), down)
+		}
+		back := time.Now()
+		w.ca.Say(nil)
+		w.until(names, time.Duration(names)*3*time.Second+time.Hour)
+		w.ca.Seen(func(c *smallca.Counts) {
+			first := slices.IndexFunc(c.Requests, orders)
+			if wait := c.Requests[first].At.Sub(back); wait > time.Minute {
+				t.Errorf("the first order came %s after the CA's return", wait)
+			}
+			burst := most(c.Requests, time.Second, orders)
+			if burst > 10 {
+				t.Errorf("%d orders within a second", burst)
+			}
+			t.Logf("%d names, down %s: %d probes; first order %s after the return, at most %d orders a second, all after %s",
+				names, down, len(probes), c.Requests[first].At.Sub(back).Round(time.Second), burst, time.Since(back).Round(time.Second))
+		})
+		w.end()
+	})
+}
+
+// TestNoLimitIsReached: new names under Let's Encrypt's limits cause no 429, and
+// each order that must wait says until when.
+func TestNoLimitIsReached(t *testing.T) {
+	names, limit := 60, 40
+	if *simLong {
+		names, limit = 1000, 300
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, names, func(i int) string { return fmt.Sprintf("n%d.d%d.test", i, i/40) }, smallca.Options{Limits: true, NewOrders: limit})
+		w.model = limitModel{orders: limit, domain: 50, set: 5}
+		w.bootAll(3)
+		began := time.Now()
+		time.Sleep(30 * time.Minute)
+		waiting := 0
+		for _, s := range w.replicas[0].keeper.Status() {
+			if s.State == cert.StateFailed && strings.Contains(s.Error, fmt.Sprintf("%d new orders in 3 h", limit)) && s.NextAttempt.After(time.Now()) {
+				waiting++
+			}
+		}
+		if waiting < (names-limit-60*limit/300)/2 || waiting == 0 {
+			t.Errorf("only %d names say when their turn is", waiting)
+		}
+		w.until(names, time.Duration(names)*4*time.Hour/time.Duration(limit))
+		w.ca.Seen(func(c *smallca.Counts) {
+			if c.Limited > 0 {
+				t.Errorf("%d answers with 429", c.Limited)
+			}
+			t.Logf("%d new names: %d orders, %d certificates, 0 x 429 in %s", names, len(c.Orders), len(c.Issued), time.Since(began).Round(time.Minute))
+		})
+		w.end()
+	})
+}
+
+// TestRenewalsInTheWindow: with 160 h of life the CA's window is 3.2 h wide.
+func TestRenewalsInTheWindow(t *testing.T) {
+	names, generations := 20, 3
+	if *simLong {
+		names = 500
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, names, func(i int) string { return fmt.Sprintf("n%d.example.com", i) }, smallca.Options{Lifetime: 160 * time.Hour})
+		w.bootAll(3)
+		w.until(names, time.Hour)
+		w.until(names*generations, time.Duration(generations)*100*time.Hour)
+		time.Sleep(time.Minute)
+		w.ca.Seen(func(c *smallca.Counts) {
+			renewals, in, polls := 0, 0, 0
+			for _, i := range c.Issued {
+				if i.Replaces != "" {
+					renewals++
+					if i.InWindow {
+						in++
+					}
+				}
+			}
+			for _, n := range c.ARI {
+				polls += n
+			}
+			if renewals < names*(generations-1) || float64(in) < 0.999*float64(renewals) {
+				t.Errorf("%d of %d renewals were ordered in the window", in, renewals)
+			}
+			// One poll for each certificate and Retry-After (6 h), whatever
+			// the number of replicas.
+			if most := len(c.Issued) * 20; polls > most {
+				t.Errorf("%d polls for %d certificates", polls, len(c.Issued))
+			}
+			t.Logf("%d renewals, %d in the window; %d polls for %d certificates, each some 82 h in service, by 3 replicas", renewals, in, polls, len(c.Issued))
+		})
+		w.end()
+	})
+}
+
+// TestRevokedGoesFirst: the CA moves the window of one into the past.
+func TestRevokedGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, 5, func(i int) string { return fmt.Sprintf("n%d.example.com", i) }, smallca.Options{})
+		w.bootAll(3)
+		w.until(5, time.Hour)
+		time.Sleep(24 * time.Hour)
+		w.ca.Revoke("n3.example.com")
+		revoked := time.Now()
+		w.until(6, 10*time.Hour)
+		w.ca.Seen(func(c *smallca.Counts) {
+			if last := c.Issued[len(c.Issued)-1]; last.Names != "n3.example.com" {
+				t.Errorf("%s was renewed", last.Names)
+			}
+			t.Logf("renewed %s after its window was moved", time.Since(revoked).Round(time.Minute))
+		})
+		w.end()
+	})
+}
