@@ -112,18 +112,39 @@ func keptRouting(s *config.Static, opened closingStore, log *slog.Logger) (closi
 	return keptStore{kept, opened, kept}, nil
 }
 
+type namedCopy struct {
+	what string
+	of   *copystore.Store
+}
+
+func (g *gateway) copies() []namedCopy {
+	var list []namedCopy
+	if k, ok := g.routing.(keptStore); ok {
+		list = append(list, namedCopy{"routing is", k.copy})
+	}
+	if g.shared.copy != nil {
+		list = append(list, namedCopy{"certificates are", g.shared.copy})
+	}
+	return list
+}
+
+// stale is when the oldest copy in use was written.
+func (g *gateway) stale() (oldest time.Time, stale bool) {
+	for _, c := range g.copies() {
+		if since, is := c.of.Stale(); is && (!stale || since.Before(oldest)) {
+			oldest, stale = since, true
+		}
+	}
+	return oldest, stale
+}
+
 // staleness tells of what is served from the copy because a store does not
 // answer; "" if nothing is.
 func (g *gateway) staleness() string {
 	var parts []string
-	if k, ok := g.routing.(keptStore); ok {
-		if since, stale := k.copy.Stale(); stale {
-			parts = append(parts, "routing is this replica's copy of "+since.UTC().Format(time.RFC3339))
-		}
-	}
-	if g.shared.copy != nil {
-		if since, stale := g.shared.copy.Stale(); stale {
-			parts = append(parts, "certificates are this replica's copy of "+since.UTC().Format(time.RFC3339))
+	for _, c := range g.copies() {
+		if since, stale := c.of.Stale(); stale {
+			parts = append(parts, c.what+" this replica's copy of "+since.UTC().Format(time.RFC3339))
 		}
 	}
 	if len(parts) == 0 {

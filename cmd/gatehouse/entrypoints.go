@@ -158,6 +158,13 @@ func (g *gateway) handlerFor(name string) http.Handler {
 	if g.static.Ping != nil && g.static.Ping.EntryPoint == name {
 		internal["/ping"], internal["/ready"] = g.health, g.health
 	}
+	if m := g.static.Metrics; m != nil && m.Prometheus != nil && m.Prometheus.EntryPoint == name {
+		protected, problems := protect(name, g.static, g.metrics, g.log)
+		for _, p := range problems {
+			g.log.Error("metrics are not served", "problem", p.String())
+		}
+		internal["/metrics"] = protected
+	}
 	if len(internal) > 0 {
 		mux := http.NewServeMux()
 		mux.Handle("/", h)
@@ -178,9 +185,12 @@ func (g *gateway) plainFor(name string) func(*wire.Exchange) bool {
 	if g.static.API != nil && g.static.API.EntryPoint == name {
 		ours = append(ours, "/api", "/health", "/debug", "/dashboard")
 	}
-	root := len(ours) > 1 && g.static.API.Dashboard
+	root := g.static.API != nil && g.static.API.EntryPoint == name && g.static.API.Dashboard
 	if g.static.Ping != nil && g.static.Ping.EntryPoint == name {
 		ours = append(ours, "/ping", "/ready")
+	}
+	if m := g.static.Metrics; m != nil && m.Prometheus != nil && m.Prometheus.EntryPoint == name {
+		ours = append(ours, "/metrics")
 	}
 	return func(x *wire.Exchange) bool {
 		path := x.Req.Path()

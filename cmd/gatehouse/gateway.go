@@ -51,6 +51,7 @@ type gateway struct {
 	replicas   *replicas
 	api        http.Handler
 	health     http.Handler
+	metrics    http.Handler
 	stats      *api.Stats
 	accessLog  *middleware.AccessLog
 	servers    []*entrypoint.Server
@@ -216,6 +217,8 @@ func (g *gateway) makeAPI() {
 		Snapshot:     g.proxy.Snapshot,
 		Certificates: g.certs.keeper.Status,
 		Replicas:     g.replicas.list,
+		Counts:       g.certs.keeper.Counts,
+		Stale:        g.stale,
 	}
 	if a := g.static.API; a != nil {
 		recent := 0
@@ -225,22 +228,33 @@ func (g *gateway) makeAPI() {
 		g.stats = api.NewStats(recent)
 		o.Stats, o.Dashboard, o.Debug, o.ReadOnly = g.stats, a.Dashboard, a.Debug || g.static.Debug, a.ReadOnly
 	}
+	if g.static.API != nil && !g.openAPI() {
+		o.Renew = func(ctx context.Context, issuer, id string) error {
+			_, err := cert.RequestNow(ctx, g.shared, issuer, id)
+			return err
+		}
+	}
 	g.api, g.health = api.Handlers(o)
+	g.metrics = api.Metrics(o)
 	g.warnOpenAPI()
+}
+
+// openAPI: anybody who reaches the address may read it, so nothing can be asked
+// for there.
+func (g *gateway) openAPI() bool {
+	e := g.static.EntryPoints[g.static.API.EntryPoint]
+	host, _, _ := net.SplitHostPort(e.Address)
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback()) && e.Auth == nil
 }
 
 // warnOpenAPI tells of an API that anybody may read.
 func (g *gateway) warnOpenAPI() {
-	if g.static.API == nil {
-		return
-	}
-	e := g.static.EntryPoints[g.static.API.EntryPoint]
-	host, _, _ := net.SplitHostPort(e.Address)
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() || e.Auth != nil {
+	if g.static.API == nil || !g.openAPI() {
 		return
 	}
 	g.log.Warn("the API and dashboard are open to whoever reaches their address; set a password",
-		"address", e.Address, "key", "entryPoints."+g.static.API.EntryPoint+".auth.basic.users")
+		"address", g.static.EntryPoints[g.static.API.EntryPoint].Address, "key", "entryPoints."+g.static.API.EntryPoint+".auth.basic.users")
 }
 
 // ready: heard of every provider and serving it, and not about to stop.

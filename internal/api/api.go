@@ -1,11 +1,13 @@
 // Package api is the window: the status API (the paths of Traefik 1.5, and
-// ours), health, and the dashboard. It reads and never changes anything; what
-// it shows is redacted before it gets here or here. It knows the running
+// ours), health, metrics and the dashboard. The one thing that can be asked of
+// it is that a certificate be ordered now; all else it only reads. What it shows
+// is redacted before it gets here or here. It knows the running
 // parts only by the functions in Options.
 package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"expvar"
 	"fmt"
@@ -36,11 +38,18 @@ type Options struct {
 	Snapshot     func() *proxy.Snapshot
 	Certificates func() []cert.Status
 	Replicas     func() []Replica
-	Stats        *Stats
-	Dashboard    bool // serve the page at /dashboard/
-	Debug        bool // serve /debug/vars and /debug/pprof/
-	ReadOnly     bool // refuse every method that would change something
-	Logger       *slog.Logger
+	// Renew has a certificate ordered now; nil: that cannot be asked for here.
+	Renew func(ctx context.Context, issuer, id string) error
+	// Counts is what was done for certificates; nil: it is not counted.
+	Counts func() []cert.Count
+	// Stale tells of a copy that is used because a store does not answer, and of
+	// when it is; nil: there is none.
+	Stale     func() (since time.Time, stale bool)
+	Stats     *Stats
+	Dashboard bool // serve the page at /dashboard/
+	Debug     bool // serve /debug/vars and /debug/pprof/
+	ReadOnly  bool // refuse every method that would change something
+	Logger    *slog.Logger
 }
 
 // Replica is one member of the group that shares a store.
@@ -58,6 +67,9 @@ type Replica struct {
 func Handlers(o Options) (api, health http.Handler) {
 	a := &server{Options: o}
 	mux := http.NewServeMux()
+	if o.Renew != nil {
+		mux.HandleFunc("POST /api/certificates/{names}/renew", a.renew)
+	}
 	for path, h := range map[string]http.HandlerFunc{
 		"/api":                      a.providers,
 		"/api/{$}":                  a.providers,
@@ -110,6 +122,14 @@ func (a *server) guard(next http.Handler) http.Handler {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			if a.ReadOnly {
 				fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: the API is read-only (api.readOnly or web.readOnly)", r.Method))
+				return
+			}
+			if r.Method == http.MethodPost && a.Renew != nil && strings.HasPrefix(r.URL.Path, "/api/certificates/") && strings.HasSuffix(r.URL.Path, "/renew") {
+				if why := changes(r); why != "" {
+					fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: %s", r.Method, why))
+					return
+				}
+				next.ServeHTTP(w, r)
 				return
 			}
 			h.Set("Allow", "GET, HEAD")
@@ -187,6 +207,7 @@ func (a *server) overview(w http.ResponseWriter, _ *http.Request) {
 	ok, why := a.Ready()
 	view := map[string]any{
 		"version": a.Version, "replica": a.Replica, "ready": ok, "reason": why, "now": time.Now().UTC(),
+		"canRenew": a.Renew != nil && !a.ReadOnly,
 		"replicas": orEmpty(a.Replicas()), "certificates": orEmpty(a.Certificates()), "problems": a.problemViews(),
 	}
 	if s := a.Snapshot(); s != nil {

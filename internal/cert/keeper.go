@@ -71,6 +71,7 @@ type Keeper struct {
 	renewals map[key]renewal
 	pauses   map[key]time.Time
 	turns    map[key]*turn
+	counts   map[countKey]uint64
 }
 
 // New makes a Keeper. It does nothing until Run; Want may be called before.
@@ -89,6 +90,7 @@ func New(o Options) *Keeper {
 		renewals:    map[key]renewal{},
 		pauses:      map[key]time.Time{},
 		turns:       map[key]*turn{},
+		counts:      map[countKey]uint64{},
 	}
 	if k.maxParallel <= 0 {
 		k.maxParallel = defaultParallel

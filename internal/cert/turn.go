@@ -137,6 +137,7 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 		}
 		return
 	}
+	k.countLease(t.key.issuer, Acquired)
 	defer k.release(ctx, lease, t)
 	if !k.admit(t) {
 		k.pause(t.key, time.Now().Add(slotPause)) // somebody with a free slot shall have it
@@ -171,6 +172,11 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 func (k *Keeper) release(ctx context.Context, lease store.Lease, t *turn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseLimit)
 	defer cancel()
+	if err := context.Cause(lease.Context()); errors.Is(err, store.ErrLeaseLost) {
+		k.countLease(t.key.issuer, Lost)
+	} else {
+		k.countLease(t.key.issuer, Released)
+	}
 	if err := lease.Release(ctx); err != nil {
 		k.log.Warn("lease cannot be released", "names", t.names, "issuer", t.key.issuer, "err", err, "next", "it runs out by itself")
 	}
@@ -186,6 +192,7 @@ func (k *Keeper) storeTrouble(ctx context.Context, t *turn, err error) {
 		pause = sealedPause
 	}
 	next := time.Now().Add(pause/2 + rand.N(pause))
+	k.count(t.key.issuer, Interrupted)
 	k.pause(t.key, next)
 	k.log.Warn("store failed during an order", "names", t.names, "issuer", t.key.issuer, "err", err, "next", next)
 }
@@ -294,6 +301,7 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 		}
 		return
 	}
+	k.count(t.key.issuer, Obtained)
 	k.log.Info("certificate obtained", "names", t.names, "issuer", t.key.issuer,
 		"serial", fresh.serial, "notAfter", fresh.NotAfter)
 	req.Replaces = fresh.raw()
@@ -389,10 +397,12 @@ func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate)
 // gives up. A lost lease and a shutdown are no failures.
 func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now current, cause error) {
 	if ctx.Err() != nil {
+		k.count(t.key.issuer, Interrupted)
 		k.log.Info("order interrupted", "names", t.names, "issuer", t.key.issuer, "next", "another replica goes on")
 		return
 	}
 	if lease.Context().Err() != nil || errors.Is(cause, store.ErrLeaseLost) {
+		k.count(t.key.issuer, Interrupted)
 		k.log.Warn("lease lost during an order", "names", t.names, "issuer", t.key.issuer, "err", cause,
 			"next", "whoever has it next goes on with the order")
 		return
@@ -402,6 +412,12 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 		a = attempt{}
 	}
 	at := time.Now()
+	outcome := Failed
+	var retry *RetryError
+	if errors.As(cause, &retry) && retry.Unreached {
+		outcome = Unreached
+	}
+	k.count(t.key.issuer, outcome)
 	a = a.count(cause)
 	a.Error, a.Replica, a.Last, a.Names = cause.Error(), k.replica, at.UTC(), t.names
 	a.Next = nextAttempt(at, a, cause, rand.Float64()).UTC()

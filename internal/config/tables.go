@@ -47,7 +47,7 @@ var notInForce = []struct{ key, why string }{
 	{"web.auth.forward", closed},
 	{"web.path", "without effect: the API is served at /api"},
 	{"web.metrics", later},
-	{"metrics.prometheus", later},
+	{"metrics.prometheus.buckets", later},
 	{"metrics.datadog", later},
 	{"metrics.statsd", later},
 	{"metrics.influxdb", later},

@@ -5,6 +5,7 @@
 const every = 2000;
 let filter = "";
 let last = null;
+const pending = new Map(); // certificates asked for here, by ID: what their button says
 
 const byId = (id) => document.getElementById(id);
 
@@ -42,23 +43,70 @@ function table(section, heads, rows, empty) {
   t.replaceChildren(el("thead", "", el("tr", "", ...heads.map((h) => el("th", "", h)))), el("tbody", "", ...body));
 }
 
+// life is a certificate's time line: how much of its life is over, and where in
+// it the renewal comes.
+function life(c, now) {
+  if (!c.notAfter) return "";
+  const begin = new Date(c.notBefore), end = new Date(c.notAfter);
+  const part = (t) => Math.min(100, Math.max(0, (100 * (t - begin)) / (end - begin)));
+  const bar = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const rect = (cls, x, width) => {
+    const r = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [k, val] of Object.entries({ class: cls, x, width, y: 0, height: 6 })) r.setAttribute(k, val);
+    bar.append(r);
+  };
+  bar.setAttribute("class", "life");
+  bar.setAttribute("viewBox", "0 0 100 6");
+  bar.setAttribute("preserveAspectRatio", "none");
+  bar.setAttribute("aria-hidden", "true");
+  rect("all", 0, 100);
+  rect(end <= now ? "over" : "spent", 0, part(now));
+  if (c.renewAt) rect("due", Math.min(98.5, part(new Date(c.renewAt))), 1.5);
+  return el("div", "", when(c.notAfter, now), bar);
+}
+
+function renewButton(c) {
+  const asked = pending.get(c.id);
+  const b = el("button", "small", asked ?? (c.asked ? "asked for" : c.notAfter ? "renew now" : "try now"));
+  b.type = "button";
+  b.disabled = Boolean(asked || c.asked);
+  b.title = `order ${(c.names ?? [c.id]).join(", ")} now, before it is due`;
+  b.addEventListener("click", async () => {
+    pending.set(c.id, "asking …");
+    b.textContent = "asking …";
+    b.disabled = true;
+    let text = "asked for";
+    try {
+      const answer = await fetch(`/api/certificates/${encodeURIComponent(c.id)}/renew`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+      if (!answer.ok) text = `refused: ${(await answer.json()).error}`;
+    } catch (err) {
+      text = `not asked: ${err.message}`;
+    }
+    pending.set(c.id, text);
+    setTimeout(() => pending.delete(c.id), 3000);
+  });
+  return b;
+}
+
 const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", covered: "good" };
 
 function show(v) {
   const now = new Date(v.now);
   const summary = byId("summary");
-  summary.className = v.ready ? "good" : "warn";
-  summary.textContent = (v.ready ? "ready" : `not ready: ${v.reason}`) + ` · replica ${v.replica} · ${v.version}`;
+  summary.className = v.ready && !v.reason ? "good" : "warn";
+  summary.textContent = (v.ready ? "ready" : "not ready") + (v.reason ? `: ${v.reason}` : "") + ` · replica ${v.replica} · ${v.version}`;
 
   const problems = byId("problems");
   problems.hidden = v.problems.length === 0;
   problems.querySelector("ul").replaceChildren(...v.problems.map((p) => el("li", p.warning ? "warn" : "bad", p.text)));
 
-  table("certificates", ["Names", "State", "Issuer", "Expires", "Renewal or next attempt", "Worked on by", "Last error"],
+  table("certificates", ["Names", "State", "Issuer", "Expires", "Renewal", "Next attempt", "Worked on by", "Last error"],
     v.certificates.map((c) => [
-      lines(c.names.map(code)), state(c.state + (c.step ? `: ${c.step}` : ""), certClass[c.state] ?? "warn"), c.issuer,
-      when(c.notAfter, now), when(c.nextAttempt ?? c.renewAt, now), c.holder ?? "",
-      c.problem || c.error ? el("span", "bad", (c.problem ?? c.error) + (c.failures ? ` (failures: ${c.failures})` : "")) : "",
+      el("div", "", lines((c.names ?? [c.id]).map(code)), v.canRenew && (c.sources ?? []).length && !c.holder ? renewButton(c) : ""),
+      state(c.state, certClass[c.state] ?? "warn"), c.issuer,
+      life(c, now), when(c.renewAt, now), when(c.nextAttempt, now),
+      c.holder ? lines([c.holder, ...[c.step, c.journal].filter(Boolean).map((t) => el("span", "soft", t))]) : c.journal ? el("span", "soft", c.journal) : "",
+      c.problem || c.error ? el("span", "bad", (c.problem ?? c.error) + (c.failures ? ` (failures in a row: ${c.failures})` : "")) : "",
     ]), "no certificate is kept here");
 
   const served = v.served ?? { entryPoints: [], routers: [], services: [] };

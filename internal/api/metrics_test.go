@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"gatehouse/internal/cert"
+)
+
+func TestMetrics(t *testing.T) {
+	o := options(t)
+	o.Certificates = func() []cert.Status {
+		return []cert.Status{
+			{ID: "a-1", Issuer: "ca", Names: []string{"a.test", "b.test"}, State: cert.StateValid, NotAfter: time.Unix(2000, 0), RenewAt: time.Unix(1000, 0)},
+			{ID: "q-1", Issuer: "ca", Names: []string{"quo\"te\\.test"}, State: cert.StateFailed, Failures: 3, NextAttempt: time.Unix(3000, 0)},
+		}
+	}
+	o.Counts = func() []cert.Count {
+		return []cert.Count{{Issuer: "ca", Outcome: cert.Obtained, N: 2}, {Issuer: "ca", Transition: cert.Acquired, N: 5}}
+	}
+	o.Stale = func() (time.Time, bool) { return time.Time{}, false }
+	code, text := ask(t, Metrics(o), "GET", "/metrics")
+	if code != 200 {
+		t.Fatal(code)
+	}
+	for _, want := range []string{
+		`gatehouse_info{version="1",replica="one"} 1`,
+		"gatehouse_ready 0\n",
+		"gatehouse_store_copy_age_seconds 0\n",
+		`gatehouse_certificates{state="valid"} 1`,
+		`gatehouse_certificates{state="ordering"} 0`,
+		`gatehouse_certificate_not_after_timestamp_seconds{issuer="ca",id="a-1",name="a.test"} 2000`,
+		`gatehouse_certificate_renewal_timestamp_seconds{issuer="ca",id="a-1",name="a.test"} 1000`,
+		`gatehouse_certificate_next_attempt_timestamp_seconds{issuer="ca",id="q-1",name="quo\"te\\.test"} 3000`,
+		`gatehouse_certificate_failures{issuer="ca",id="q-1",name="quo\"te\\.test"} 3`,
+		`gatehouse_certificate_attempts_total{issuer="ca",outcome="obtained"} 2`,
+		`gatehouse_certificate_lease_transitions_total{issuer="ca",transition="acquired"} 5`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("missing %s", want)
+		}
+	}
+	// The form: every line a comment or a figure, no family twice.
+	seen := map[string]bool{}
+	for line := range strings.Lines(text) {
+		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			if seen[name] {
+				t.Errorf("twice: %s", name)
+			}
+			seen[name] = true
+		} else if line[0] != '#' && len(strings.Fields(line)) < 2 {
+			t.Errorf("no figure: %q", line)
+		}
+	}
+}
+
+func TestRenew(t *testing.T) {
+	o := options(t)
+	o.ReadOnly, o.Logger = false, slog.New(slog.DiscardHandler)
+	o.Certificates = func() []cert.Status {
+		return []cert.Status{{ID: "a.test-1", Issuer: "ca", Names: []string{"a.test"}, Sources: []string{"acme.domains"}},
+			{ID: "old.test-1", Issuer: "ca", Names: []string{"old.test"}}}
+	}
+	var asked []string
+	var trouble error
+	o.Renew = func(_ context.Context, issuer, id string) error {
+		asked = append(asked, issuer+"/"+id)
+		return trouble
+	}
+	send := func(method, path string, header ...string) (int, string) {
+		r := httptest.NewRequest(method, path, strings.NewReader("{}"))
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		w := httptest.NewRecorder()
+		h, _ := Handlers(o)
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	const path, kind = "/api/certificates/a.test/renew", "Content-Type"
+	for name, c := range map[string]struct {
+		path   string
+		header []string
+		want   int
+	}{
+		"a form":         {path, []string{kind, "application/x-www-form-urlencoded"}, 403},
+		"no type":        {path, nil, 403},
+		"another site":   {path, []string{kind, "application/json", "Sec-Fetch-Site", "cross-site"}, 403},
+		"another origin": {path, []string{kind, "application/json", "Origin", "https://evil.example"}, 403},
+		"not kept":       {"/api/certificates/c.test/renew", []string{kind, "application/json"}, 404},
+		"not wanted":     {"/api/certificates/old.test/renew", []string{kind, "application/json"}, 404},
+		"elsewhere":      {"/api/problems/renew", []string{kind, "application/json"}, 405},
+	} {
+		if code, text := send("POST", c.path, c.header...); code != c.want || len(asked) > 0 {
+			t.Errorf("%s: %d %s, asked %v", name, code, text, asked)
+		}
+	}
+	for _, header := range [][]string{{kind, "application/json; charset=utf-8"}, {kind, "application/json", "Origin", "http://example.com", "Sec-Fetch-Site", "same-origin"}} {
+		asked = nil
+		if code, text := send("POST", path, header...); code != 202 || len(asked) != 1 || asked[0] != "ca/a.test-1" {
+			t.Errorf("%v: %d %s, asked %v", header, code, text, asked)
+		}
+	}
+	trouble = errors.New("the store is away")
+	if code, text := send("POST", path, kind, "application/json"); code != http.StatusServiceUnavailable || !strings.Contains(text, "away") {
+		t.Errorf("%d %s", code, text)
+	}
+	o.ReadOnly = true
+	if code, _ := send("POST", path, kind, "application/json"); code != http.StatusForbidden {
+		t.Errorf("read-only: %d", code)
+	}
+}
