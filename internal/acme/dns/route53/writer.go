@@ -71,7 +71,7 @@ func (w *writer) pause() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.size >= aStream && time.Since(w.sent) < w.gather {
-		w.gather = min(2*w.gather, mostGather*w.timing.Gather)
+		w.gather = min(4*w.gather, mostGather*w.timing.Gather)
 	} else {
 		w.gather = w.timing.Gather
 	}
@@ -295,7 +295,10 @@ func (w *writer) settle(id string, adds []*pending, t turn) {
 	}
 	ctx, cancel := joint(adds)
 	defer cancel()
-	wait := w.timing.Poll
+	wait, most := w.timing.Poll, 4*w.timing.Poll
+	if len(adds) >= aStream {
+		most *= 2 // requests count for more than seconds
+	}
 	if t.before != nil {
 		late := time.NewTimer(mostTurn)
 		defer late.Stop()
@@ -319,7 +322,7 @@ func (w *writer) settle(id string, adds []*pending, t turn) {
 			finish(adds, nil)
 			return
 		}
-		wait = min(max(2*wait, w.timing.Poll), 4*w.timing.Poll)
+		wait = min(max(2*wait, w.timing.Poll), most)
 	}
 }
 
