@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"gatehouse/internal/acme"
-	"gatehouse/internal/acme/dns"
 )
 
 // directory is what doctor reads of an ACME directory (RFC 8555, 7.1.1).
@@ -102,27 +101,19 @@ func (d *checkUp) dns(ctx context.Context) {
 		d.fail("the DNS provider cannot be used: %v", err)
 		return
 	}
-	name := dns.ChallengeName(d.base())
-	target, queries, err := solver.Finder().Follow(ctx, name)
+	i := solver.Inspect(ctx, d.base())
 	switch {
-	case err != nil && target == "":
-		d.fail("%v", err)
-		return
-	case err != nil:
-		d.note("%v; without an alias it is %s", err, target)
-	case target != strings.TrimSuffix(name, "."):
-		d.ok("%s is an alias: the record goes to %s", name, target)
+	case i.Unsure != nil:
+		d.note("%v; without an alias it is %s", i.Unsure, i.Target)
+	case i.Target != i.Challenge && i.Target != "":
+		d.ok("%s is an alias: the record goes to %s", i.Challenge, i.Target)
 	}
-	for _, q := range queries {
-		d.more(q.String())
-	}
-	zone, report, err := solver.Finder().Find(ctx, target)
-	if err != nil {
-		d.fail("%v", err)
+	if i.Err != nil {
+		d.fail("%v", i.Err)
 	} else {
-		d.ok("TXT %s is written by %s into zone %s", target, d.static.ACME.DNSChallenge.Provider, zone)
+		d.ok("TXT %s is written by %s into zone %s", i.Target, d.static.ACME.DNSChallenge.Provider, i.Zone.Zone)
 	}
-	d.more(report.String())
+	d.more(i.Table())
 }
 
 // http has the replicas answer a probe and asks for it as a CA would.

@@ -90,6 +90,7 @@ type Inspection struct {
 	Challenge string  // _acme-challenge.office.example.com
 	Target    string  // where its CNAMEs lead; the same if it is no alias
 	Aliases   []Query // the questions for CNAMEs
+	Unsure    error   // why it is not known whether Target is an alias
 	Zone      Report
 	Err       error // why no record could be planned
 }
@@ -98,6 +99,8 @@ type Inspection struct {
 func (i Inspection) Table() string {
 	var b strings.Builder
 	switch {
+	case i.Unsure != nil:
+		fmt.Fprintf(&b, "%v; taken for no alias\n", i.Unsure)
 	case i.Target == "" || i.Target == i.Challenge:
 		fmt.Fprintf(&b, "%s is no alias\n", i.Challenge)
 	default:

@@ -66,6 +66,9 @@ func ChallengeName(domain string) string {
 // can be removed from there even if they change.
 func (s *Solver) Plan(ctx context.Context, domain, value string) (Record, error) {
 	i := s.Inspect(ctx, domain)
+	if i.Unsure != nil {
+		s.log.Warn("could not see whether the challenge name is an alias; going on as if not", "name", i.Challenge, "error", i.Unsure)
+	}
 	if i.Err != nil {
 		return Record{}, i.Err
 	}
@@ -83,7 +86,7 @@ func (s *Solver) Inspect(ctx context.Context, domain string) Inspection {
 		if errors.Is(i.Err, errUnsure) {
 			// The provider may well know the zone. If there is an alias
 			// after all, the check by the CA will tell.
-			s.log.Warn("could not see whether the challenge name is an alias; going on as if not", "name", i.Challenge, "error", i.Err)
+			i.Unsure = i.Err
 		} else if i.Err != nil {
 			i.Err = fmt.Errorf("follow %s: %w", i.Challenge, i.Err)
 			return i
