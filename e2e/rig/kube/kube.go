@@ -164,6 +164,10 @@ func (k *Kube) Kill() {
 	}
 }
 
+// AuditLog is the file in which the API server writes who asked what, but for
+// administrators and the controllers.
+func (k *Kube) AuditLog() string { return filepath.Join(k.dir, "audit.log") }
+
 // Do asks the API server, as one who may do everything: body and into are
 // what JSON says, or nil. An answer that is no success is an *Answer.
 func (k *Kube) Do(ctx context.Context, method, path string, body, into any) error {
