@@ -24,6 +24,14 @@ run: build ## try it: HTTP 8000, HTTPS 8443, dashboard 8080, all on loopback, no
 cluster: build tools ## the whole story on loopback: etcd, test CA, DNS, Route 53 double, three replicas
 	@$(GO) run ./e2e/cluster
 
+.PHONY: kube
+kube: tools ## the same on a Kubernetes of its own: real API server, three replicas as pods; prints a kubeconfig (root, Linux)
+	@$(GO) run ./e2e/kube
+
+.PHONY: image
+image: ## an OCI image for amd64 and arm64, without a container engine: bin/gatehouse-image.tar
+	@$(GO) run ./e2e/image
+
 .PHONY: test
 test: tools check ## everything: checks, unit, conformance, end to end (fetches what it needs into .cache/)
 	@echo "test: all packages, with the race detector"
