@@ -19,8 +19,9 @@ var errFull = errors.New("no room for another connection")
 
 // conns are the connections of a server.
 type conns struct {
-	limit int64
-	open  atomic.Int64 // handshakes included
+	limit  int64
+	resets int          // maxResets; tests have slower clients
+	open   atomic.Int64 // handshakes included
 
 	mu  sync.Mutex
 	set map[*conn]struct{}
@@ -39,7 +40,7 @@ func (cs *conns) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context
 
 // begin enters a connection, until it ends.
 func (cs *conns) begin(qc *quic.Conn, idle time.Duration) *conn {
-	c := &conn{quic: qc, idle: idle, since: time.Now()}
+	c := &conn{quic: qc, idle: idle, maxResets: cs.resets, since: time.Now()}
 	if idle > 0 {
 		c.timer = time.AfterFunc(idle, c.expire)
 	}
@@ -101,6 +102,8 @@ type conn struct {
 	idle  time.Duration
 	timer *time.Timer // nil: no limit
 
+	maxResets int
+
 	mu      sync.Mutex
 	running int       // handlers
 	since   time.Time // the last change from or to no handler
@@ -138,7 +141,7 @@ func (c *conn) leave(reset bool) {
 	if !reset || c.quic.Context().Err() != nil {
 		return
 	}
-	if n := c.resets.count(now); n >= maxResets && 2*n >= c.begun.n {
+	if n := c.resets.count(now); n >= c.maxResets && 2*n >= c.begun.n {
 		go c.close(http3.ErrCodeExcessiveLoad, "too many requests taken back")
 	}
 }

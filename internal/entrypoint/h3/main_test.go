@@ -41,7 +41,7 @@ func certificate(t testing.TB, name string) *tls.Certificate {
 }
 
 // start serves until the test ends.
-func start(t testing.TB, opts Options) *Server {
+func start(t testing.TB, opts Options, change ...func(*Server)) *Server {
 	t.Helper()
 	opts.Name, opts.Address = "https", "127.0.0.1:0"
 	if opts.TLS == nil {
@@ -65,6 +65,9 @@ func start(t testing.TB, opts Options) *Server {
 	s, err := Listen(opts)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(s)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()

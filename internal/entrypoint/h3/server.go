@@ -83,7 +83,7 @@ func Listen(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
 	}
 	s := &Server{opts: opts, socket: socket}
-	s.conns.limit = int64(opts.MaxConnections)
+	s.conns.limit, s.conns.resets = int64(opts.MaxConnections), maxResets
 	s.transport = &quic.Transport{
 		Conn: socket, ConnContext: s.conns.admit,
 		VerifySourceAddress: func(net.Addr) bool { return s.newcomers.count(time.Now()) > verifyAbove },
