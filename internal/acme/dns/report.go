@@ -95,7 +95,7 @@ type Inspection struct {
 	Err       error // why no record could be planned
 }
 
-// Table is the inspection as a person reads it.
+// Table is all that was asked, as a person reads it; Err is not in it.
 func (i Inspection) Table() string {
 	var b strings.Builder
 	switch {
@@ -109,9 +109,6 @@ func (i Inspection) Table() string {
 	b.WriteString(table(i.Aliases))
 	if i.Zone.Name != "" {
 		b.WriteString(i.Zone.Table())
-	}
-	if i.Err != nil {
-		fmt.Fprintf(&b, "%v\n", i.Err)
 	}
 	return b.String()
 }

@@ -277,3 +277,17 @@ func TestSettings(t *testing.T) {
 		t.Error(p, err)
 	}
 }
+
+func FuzzCredentials(f *testing.F) {
+	f.Add([]byte(`{"type":"authorized_user","client_id":"id","refresh_token":"rt"}`))
+	f.Add([]byte(`{"type":"service_account","client_email":"e","private_key":"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := parseCredentials(raw)
+		if (c == nil) == (err == nil) {
+			t.Errorf("credentials %v and error %v", c, err)
+		}
+		if c != nil && (c.TokenURI == "" || c.key == nil && c.RefreshToken == "") {
+			t.Errorf("nothing to ask for a token with: %+v", c)
+		}
+	})
+}

@@ -170,3 +170,14 @@ func TestZones(t *testing.T) {
 		t.Errorf("trouble: %v", err)
 	}
 }
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, v := range []string{"", "7", "-1", "99999999999999999999", "Fri, 02 Jan 2026 03:05:05 GMT"} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		if d := retryAfter(v, time.Unix(1e9, 0)); d < 0 {
+			t.Errorf("%q: wait %v", v, d)
+		}
+	})
+}
