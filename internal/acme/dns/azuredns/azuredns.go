@@ -77,7 +77,8 @@ func New(src setting.Source) (*Provider, error) {
 		return nil, err
 	}
 	p.id.http, p.id.resource = rest.NewHTTP(), world.api
-	p.client = &rest.Client{Name: "azuredns", Base: world.api, HTTP: p.id.http, Explain: explain, Authorize: rest.NewToken(p.id.fetch).Authorize}
+	token := rest.NewToken(p.id.fetch)
+	p.client = &rest.Client{Name: "azuredns", Base: world.api, HTTP: p.id.http, Explain: explain, Authorize: token.Authorize, Forget: token.Forget}
 	p.zones = rest.NewZones("azuredns", p.readZones)
 	return p, nil
 }

@@ -138,7 +138,7 @@ func (id *identity) fromMachine(ctx context.Context) (string, time.Duration, err
 		query.Set("client_id", id.client)
 	}
 	var g granted
-	client := &rest.Client{Name: "azuredns", Base: id.imds, HTTP: rest.Near(id.http), Explain: explain}
+	client := &rest.Client{Name: "azuredns", Base: id.imds, HTTP: rest.NewNear(), Explain: explain}
 	return g.token(client.Do(ctx, rest.Request{
 		Method: http.MethodGet, Path: "/metadata/identity/oauth2/token?" + query.Encode(), Header: map[string]string{"Metadata": "true"}, Into: &g,
 	}))

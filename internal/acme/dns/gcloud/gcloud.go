@@ -82,15 +82,15 @@ func newAt(src setting.Source, at endpoints) (*Provider, error) {
 // connect chains the clients: who we are, whom we act as, what is written.
 func (p *Provider) connect(at endpoints, who *credentials, impersonate string) {
 	h := rest.NewHTTP()
-	p.meta = metadata{&rest.Client{Name: "gcloud", Base: at.metadata, HTTP: rest.Near(h)}}
+	p.meta = metadata{&rest.Client{Name: "gcloud", Base: at.metadata, HTTP: rest.NewNear()}}
 	token := rest.NewToken(p.meta.token)
 	if who != nil {
 		token = rest.NewToken(who.byKey(&rest.Client{Name: "gcloud", HTTP: h, Explain: explain}))
 	}
 	if impersonate != "" {
-		token = rest.NewToken(impersonated(&rest.Client{Name: "gcloud", Base: at.iam, HTTP: h, Explain: explain, Authorize: token.Authorize}, impersonate))
+		token = rest.NewToken(impersonated(&rest.Client{Name: "gcloud", Base: at.iam, HTTP: h, Explain: explain, Authorize: token.Authorize, Forget: token.Forget}, impersonate))
 	}
-	p.client = &rest.Client{Name: "gcloud", Base: at.dns, HTTP: h, Explain: explain, Authorize: token.Authorize}
+	p.client = &rest.Client{Name: "gcloud", Base: at.dns, HTTP: h, Explain: explain, Authorize: token.Authorize, Forget: token.Forget}
 }
 
 // Confirms is true: Present waits until the change is done.

@@ -28,6 +28,7 @@ type Client struct {
 	Base      string // URL without a slash at its end; a path given as a whole URL ignores it
 	HTTP      *http.Client
 	Authorize func(context.Context, *http.Request) error // adds credentials; nil: none
+	Forget    func()                                     // drops credentials that were refused (401), so that the request is tried with new ones; nil: they are fixed
 	Explain   func(body []byte) string                   // what the body of an error says; nil or "": the body's beginning
 	Backoff   time.Duration                              // before the second try, doubling; zero: 500 ms
 
@@ -36,16 +37,20 @@ type Client struct {
 }
 
 // NewHTTP makes a client with its own connections and a bound on each request.
+// It follows no redirects: they would turn a POST into a GET, and take
+// credentials elsewhere.
 func NewHTTP() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.IdleConnTimeout = 30 * time.Second
-	return &http.Client{Transport: t, Timeout: 30 * time.Second}
+	return &http.Client{Transport: t, Timeout: 30 * time.Second, CheckRedirect: noRedirect}
 }
 
-// Near gives a client with the connections of h for a service on the machine
-// itself, which answers soon or is not there.
-func Near(h *http.Client) *http.Client {
-	return &http.Client{Transport: h.Transport, Timeout: 5 * time.Second}
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// NewNear makes a client for a service on the machine itself, which no proxy
+// can reach and which answers soon or is not there.
+func NewNear() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second, CheckRedirect: noRedirect}
 }
 
 // Request is one request.
@@ -75,12 +80,18 @@ func (c *Client) Do(ctx context.Context, r Request) error {
 	if wait == 0 {
 		wait = 500 * time.Millisecond
 	}
+	forgot := false
 	for try := 1; ; try++ {
 		e := c.once(ctx, r, target)
 		if e == nil {
 			return nil
 		}
 		e.Tries = try
+		if e.Status == http.StatusUnauthorized && c.Forget != nil && !forgot {
+			c.Forget()
+			forgot = true
+			continue
+		}
 		if ctx.Err() != nil || try == tries || !e.repeatable() {
 			return e
 		}
@@ -146,6 +157,9 @@ func (c *Client) once(ctx context.Context, r Request, target string) *Error {
 	if res.StatusCode/100 != 2 {
 		e.Status, e.Body = res.StatusCode, raw
 		e.Said = c.explain(raw)
+		if to := res.Header.Get("Location"); to != "" {
+			e.Said = strings.TrimSpace("it points to " + redacted(to) + ", which is not followed; " + e.Said)
+		}
 		e.wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
 		if e.Status == http.StatusTooManyRequests {
 			c.beQuiet(e.wait)

@@ -181,3 +181,38 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// TestToken: one token for all, a new one when it ends or is refused.
+func TestToken(t *testing.T) {
+	client, asked := server(t, "200 |", "200 |", "401 |", "200 |", "401 |", "401 |no")
+	fetched := 0
+	token := NewToken(func(context.Context) (string, time.Duration, error) {
+		fetched++
+		return fmt.Sprint("t", fetched), time.Hour, nil
+	})
+	client.Authorize, client.Forget = token.Authorize, token.Forget
+	var errs []error
+	for range 4 {
+		errs = append(errs, client.Do(t.Context(), Request{Method: "POST", Path: "/p"}))
+	}
+	if errs[0] != nil || errs[1] != nil || errs[2] != nil || Status(errs[3]) != http.StatusUnauthorized || fetched != 3 || len(asked()) != 6 {
+		t.Errorf("%v, %d tokens", errs, fetched)
+	}
+	token.until = time.Now()
+	if err := token.Authorize(t.Context(), &http.Request{Header: http.Header{}}); err != nil || fetched != 4 {
+		t.Errorf("%v, %d tokens", err, fetched)
+	}
+}
+
+// TestRedirect: credentials go to nobody else.
+func TestRedirect(t *testing.T) {
+	r := dnstest.Record(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://me:pw@evil.test/", http.StatusTemporaryRedirect)
+	})
+	h := NewHTTP()
+	t.Cleanup(h.CloseIdleConnections)
+	err := (&Client{Name: "svc", Base: r.URL, HTTP: h}).Do(t.Context(), Request{Method: "POST", Path: "/p"})
+	if Status(err) != http.StatusTemporaryRedirect || !strings.Contains(err.Error(), "it points to http://me:xxxxx@evil.test/, which is not followed") {
+		t.Error(err)
+	}
+}

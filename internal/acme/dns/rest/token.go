@@ -40,3 +40,14 @@ func (t *Token) Authorize(ctx context.Context, r *http.Request) error {
 	r.Header.Set("Authorization", "Bearer "+t.value)
 	return nil
 }
+
+// Forget drops the token, unless a new one is being fetched just now; it is a
+// Client's Forget.
+func (t *Token) Forget() {
+	select {
+	case t.gate <- struct{}{}:
+		t.until = time.Time{}
+		<-t.gate
+	default:
+	}
+}
