@@ -290,7 +290,7 @@ func TestFindMatrix(t *testing.T) {
 		{name: "authoritative for the child only", servers: []any{each(map[string]reply{"example.org": rcode(mdns.RcodeRefused)}, good.resolve)}, zone: child},
 		{name: "not authoritative", servers: []any{rcode(mdns.RcodeNotAuth)}, unknown: true, says: "$1 said NOTAUTH"},
 		{name: "SOA not implemented", servers: []any{rcode(mdns.RcodeNotImplemented)}, unknown: true, says: "$1 said NOTIMP"},
-		{name: "slow, but in time", servers: []any{slow(500*time.Millisecond, good.resolve)}, zone: child},
+		{name: "slow, but in time", servers: []any{slow(300*time.Millisecond, good.resolve)}, zone: child},
 		{name: "too slow, then good", servers: []any{slow(2*time.Second, good.resolve), good.resolve}, zone: child},
 		{name: "every first packet lost", servers: []any{losesFirstOfEach(good.resolve)}, zone: child},
 		{name: "UDP truncated, TCP dead", servers: []any{onlyTCP(truncated, silent), good.resolve}, zone: child},
