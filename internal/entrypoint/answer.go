@@ -243,7 +243,7 @@ func (x *turn) writeHead(whole bool) {
 	out = appendStatus(out, a.status)
 	out = http1.AppendHeader(out, a.header)
 	if a.header["Date"] == nil {
-		out = append(append(append(out, "Date: "...), x.conn.server.clock.date()...), "\r\n"...)
+		out = append(append(append(out, "Date: "...), x.conn.server.clock.date(wire.Now())...), "\r\n"...)
 	}
 	if a.length >= 0 {
 		out = append(strconv.AppendInt(append(out, "Content-Length: "...), a.length, 10), "\r\n"...)

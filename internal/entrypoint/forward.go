@@ -5,7 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
-	"time"
+
+	"gatehouse/internal/wire"
 )
 
 // trust decides whose forwarded headers are believed.
@@ -22,14 +23,14 @@ func newTrust(opts Options) trust {
 type peer struct {
 	ip       string // without zone; "" if the address cannot be read
 	trusted  bool
-	since    time.Time
+	since    int64 // in the time of wire.Now
 	requests atomic.Int64
 }
 
 type peerKey struct{}
 
 func (t trust) peer(remote string) *peer {
-	p := &peer{trusted: t.all, since: time.Now()}
+	p := &peer{trusted: t.all, since: wire.Now()}
 	addrPort, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return p
@@ -44,8 +45,8 @@ func (t trust) peer(remote string) *peer {
 
 // worn counts a request and tells whether the connection has lived long
 // enough: clients then connect anew and load spreads again.
-func (p *peer) worn() bool {
-	return p.requests.Add(1) >= maxConnRequests || time.Since(p.since) > maxConnAge
+func (p *peer) worn(now int64) bool {
+	return p.requests.Add(1) >= maxConnRequests || now-p.since > int64(maxConnAge)
 }
 
 // Alias gives a header name as a lenient server might read it: lower case, '_'

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/internal/wire"
 )
 
 // gate is the one place where a request from outside that package http1 has not
@@ -39,7 +41,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if from == nil {
 		from = g.trust.peer(r.RemoteAddr)
 	}
-	if g.draining.Load() || from.worn() {
+	if g.draining.Load() || from.worn(wire.Now()) {
 		w.Header().Set("Connection", "close") // HTTP/2: GOAWAY
 	}
 	if g.relieved(w) {

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gatehouse/internal/wire"
 )
 
 func TestBindErrorsSayWhatToDo(t *testing.T) {
@@ -164,16 +166,16 @@ func TestConnectionLimit(t *testing.T) {
 func TestWornConnections(t *testing.T) {
 	p := (trust{}).peer("127.0.0.1:1")
 	for i := range maxConnRequests - 1 {
-		if p.worn() {
+		if p.worn(wire.Now()) {
 			t.Fatalf("worn after %d requests", i+1)
 		}
 	}
-	if !p.worn() {
+	if !p.worn(wire.Now()) {
 		t.Errorf("not worn after %d requests", maxConnRequests)
 	}
 	old := (trust{}).peer("127.0.0.1:1")
-	old.since = old.since.Add(-maxConnAge - time.Second)
-	if !old.worn() {
+	old.since -= int64(maxConnAge + time.Second)
+	if !old.worn(wire.Now()) {
 		t.Error("not worn after an hour")
 	}
 }

@@ -165,27 +165,28 @@ func (x *turn) one() (keep bool) {
 	x.at = n
 	c := x.conn
 	o := &c.server.opts
+	now := wire.Now()
 	level := o.Pressure.Level()
 	if level == pressure.Full {
 		x.overloaded()
 		return false
 	}
-	x.last = c.server.draining.Load() || c.peer.worn() || !x.req.KeepAlive() || level != pressure.Calm
+	x.last = c.server.draining.Load() || c.peer.worn(now) || !x.req.KeepAlive() || level != pressure.Calm
 	in := &x.incoming
 	in.begin(&x.req, x.in[n:x.end])
 	in.pause, in.by = o.BodyReadTimeout, 0
 	if o.ReadTimeout > 0 {
-		in.by = deadline(wire.Now(), o.ReadTimeout)
+		in.by = deadline(now, o.ReadTimeout)
 	}
 	if o.WriteTimeout > 0 {
-		c.WriteBy(deadline(wire.Now(), o.WriteTimeout), o.WriteStallTimeout)
+		c.WriteBy(deadline(now, o.WriteTimeout), o.WriteStallTimeout)
 	}
 	if o.Observe != nil {
 		x.observe()
 	}
 	keep, served := false, false
 	if o.Plain != nil {
-		keep, served = x.servePlain()
+		keep, served = x.servePlain(now)
 	}
 	if !served {
 		keep = x.compat()
@@ -247,7 +248,7 @@ func (x *turn) refuse(why http1.Reason) {
 		x.observeLine(why.Status())
 	}
 	out := wire.Buffer(wire.SmallSize)
-	x.conn.Write(why.AppendRefusal(out[:0], s.clock.date(), false)) //nolint:errcheck // the client may be gone
+	x.conn.Write(why.AppendRefusal(out[:0], s.clock.date(wire.Now()), false)) //nolint:errcheck // the client may be gone
 	wire.Free(out)
 	x.unread = true
 }
@@ -277,15 +278,16 @@ func (x *turn) linger() {
 type clock struct{ now atomic.Pointer[second] }
 
 type second struct {
-	unix int64
-	text []byte
+	until int64 // in the time of wire.Now
+	text  []byte
 }
 
-func (k *clock) date() []byte {
-	now := time.Now()
+// date is the value at now, in the time of wire.Now.
+func (k *clock) date(now int64) []byte {
 	s := k.now.Load()
-	if s == nil || s.unix != now.Unix() {
-		s = &second{now.Unix(), now.UTC().AppendFormat(nil, http.TimeFormat)}
+	if s == nil || now >= s.until {
+		wall := time.Now()
+		s = &second{now + int64(time.Second) - int64(wall.Nanosecond()), wall.UTC().AppendFormat(nil, http.TimeFormat)}
 		k.now.Store(s)
 	}
 	return s.text

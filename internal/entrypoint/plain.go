@@ -10,11 +10,12 @@ import (
 )
 
 // servePlain offers the request to the plain path.
-func (x *turn) servePlain() (keep, served bool) {
+func (x *turn) servePlain(now int64) (keep, served bool) {
 	c, p := x.conn, &x.plain
 	o := &c.server.opts
 	p.Conn, p.Req, p.Client, p.Remote = &c.Conn, &x.req, &c.client, c.remote
-	p.KeepOdd, p.Date, p.AltSvc, p.Last = o.KeepOddHeaders, c.server.clock.date(), c.server.altSvcText(), x.last
+	p.KeepOdd, p.Date, p.AltSvc, p.Last = o.KeepOddHeaders, c.server.clock.date(now), c.server.altSvcText(), x.last
+	p.Now = now
 	p.Body, p.Behind = nil, x.incoming.rest
 	if x.req.Framing() != http1.NoBody {
 		p.Body = (*plainBody)(x)

@@ -42,7 +42,7 @@ func (s *Server) serveStream(st *h2.Stream) (whole bool) {
 	x.stream, x.conn = st, st.Context().Value(connKey{}).(*conn)
 	defer x.release()
 	level := s.opts.Pressure.Level()
-	if s.draining.Load() || x.conn.peer.worn() || level != pressure.Calm {
+	if s.draining.Load() || x.conn.peer.worn(wire.Now()) || level != pressure.Calm {
 		st.Drain()
 	}
 	rules := s.rules

@@ -68,7 +68,7 @@ func (c *call) free() {
 	wire.Free(c.out)
 	c.res.Reset()
 	c.link, c.buf, c.rest, c.extra, c.out = nil, nil, nil, nil, nil
-	c.upload, c.down, c.stop, c.odd, c.started = nil, nil, nil, false, false
+	c.upload, c.down, c.stop, c.odd, c.started, c.at = nil, nil, nil, false, false, 0
 	calls.Put(c)
 }
 
@@ -98,7 +98,9 @@ func (e badAnswer) Error() string { return "malformed answer: " + e.why.Error() 
 // connection to o, and reads the head of the final answer. On an error no
 // connection is held.
 func (c *call) ask(ctx context.Context, o *origin, body *upload) error {
-	c.at = wire.Now()
+	if c.at == 0 {
+		c.at = wire.Now()
+	}
 	l := o.take(c.at)
 	c.answer = o.answer
 	for {
@@ -107,6 +109,7 @@ func (c *call) ask(ctx context.Context, o *origin, body *upload) error {
 			if l, err = o.dial(ctx); err != nil {
 				return err
 			}
+			c.at = wire.Now()
 		}
 		c.link = l
 		err := c.exchange(body)
@@ -117,8 +120,8 @@ func (c *call) ask(ctx context.Context, o *origin, body *upload) error {
 		if _, unsent := err.(sendError); !unsent {
 			return err
 		}
-		c.at = wire.Now()
-		l = o.take(c.at) // one that was closed or odd while it waited costs nothing
+		c.at = wire.Now() // abandon forgot it
+		l = o.take(c.at)  // one that was closed or odd while it waited costs nothing
 	}
 }
 
@@ -424,5 +427,5 @@ func (c *call) abandon() {
 		c.link = nil
 	}
 	wire.Free(c.buf)
-	c.buf, c.rest = nil, nil
+	c.buf, c.rest, c.at = nil, nil, 0
 }

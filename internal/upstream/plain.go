@@ -92,7 +92,11 @@ func (r *relay) serve(keepHost bool) bool {
 		r.fail(&askError{client: err})
 		return true
 	}
-	start := wire.Now()
+	start := x.Now
+	if start == 0 || x.Body != nil { // the body may have taken its time
+		start = wire.Now()
+	}
+	r.at = start
 	failed := errNoServer
 	for tries := 0; ; {
 		i := p.next(&r.tried)

@@ -21,6 +21,7 @@ type Exchange struct {
 	Body    io.Reader // content of the request's body; nil: none. Its errors are the client's fault
 	KeepOdd bool
 	Date    []byte // now, as the value of Date
+	Now     int64  // now, in the time of Now; 0: ask
 	AltSvc  []byte // value of Alt-Svc; nothing: not to be told
 	Last    bool   // the connection ends after this answer; may be set by others
 
