@@ -31,6 +31,7 @@ type certificates struct {
 	index  *cert.Index
 	keeper *cert.Keeper
 	acme   *acme.Issuer // nil: no [acme]
+	orders acmeIssuers  // all of [acme], acme first
 	local  *localca.CA  // nil: no [localCA]
 	log    *slog.Logger
 
@@ -54,9 +55,10 @@ func newCertificates(s *config.Static, shared store.Store, replica string, barri
 	}
 	c.index.SetStatic(c.own)
 	if s.ACME != nil {
-		if c.acme, err = newACME(s.ACME, shared, barrier, log); err != nil {
+		if c.orders, err = newACME(s.ACME, shared, barrier, log); err != nil {
 			return nil, err
 		}
+		c.acme = c.orders.first
 	}
 	if s.LocalCA != nil {
 		c.local = localca.New(localca.Options{Store: shared, Logger: log})
@@ -68,8 +70,8 @@ func newCertificates(s *config.Static, shared store.Store, replica string, barri
 // issuers are all that are configured.
 func (c *certificates) issuers() []cert.Issuer {
 	var list []cert.Issuer
-	if c.acme != nil {
-		list = append(list, c.acme)
+	for _, i := range c.orders.all() {
+		list = append(list, i)
 	}
 	if c.local != nil {
 		list = append(list, c.local)
@@ -117,37 +119,6 @@ func indexOptions(s *config.Static) (cert.IndexOptions, error) {
 	return o, nil
 }
 
-func newACME(a *config.ACME, shared store.Store, barrier *acme.Barrier, log *slog.Logger) (*acme.Issuer, error) {
-	o := acme.Options{
-		Directory: a.CAServer, Email: a.Email, KeyType: acme.KeyType(a.KeyType),
-		Profile: a.Profile, PreferredChain: a.PreferredChain,
-		Store: shared, Logger: log, UserAgent: "gatehouse/" + version(), Barrier: barrier.Wait,
-	}
-	if len(a.CACertificates) > 0 {
-		pool, err := certPool(a.CACertificates)
-		if err != nil {
-			return nil, fmt.Errorf("acme.caCertificates: %w", err)
-		}
-		o.Roots = pool
-	}
-	if a.EAB != nil {
-		o.EAB = &acme.EAB{KeyID: a.EAB.KID, MACKey: a.EAB.HMACEncoded.Reveal()}
-	}
-	switch {
-	case a.DNSChallenge != nil:
-		solver, err := newSolver(a.DNSChallenge, log)
-		if err != nil {
-			return nil, err
-		}
-		o.Challenge, o.DNS = "dns-01", solver
-	case a.HTTPChallenge != nil:
-		o.Challenge = "http-01"
-	default:
-		o.Challenge = "tls-alpn-01"
-	}
-	return acme.New(o)
-}
-
 func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
 	settings := map[string]string{}
 	for name, value := range d.Settings {
@@ -184,7 +155,7 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 	c.index.SetStatic(slices.Concat(c.own, c.routed))
 	c.mu.Unlock()
 	wants, more := c.wants(snap)
-	c.keeper.Want(wants)
+	c.keeper.Want(c.orders.spread(wants))
 	return append(problems, more...)
 }
 

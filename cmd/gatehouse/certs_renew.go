@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"gatehouse/internal/cert"
@@ -55,11 +56,11 @@ func (t *tool) follow(ctx context.Context, was cert.Status, asked time.Time, wai
 		if err != nil {
 			continue // it is away for a moment, or our time is up
 		}
-		list, err := pick(all, []string{was.ID})
-		if err != nil {
+		i := slices.IndexFunc(all, func(s cert.Status) bool { return s.ID == was.ID && s.Issuer == was.Issuer })
+		if i < 0 {
 			continue
 		}
-		s := list[0]
+		s := all[i]
 		switch {
 		case s.Serial != "" && s.Serial != was.Serial:
 			fmt.Fprintf(out, "  done: serial %s, until %s\n", s.Serial, s.NotAfter.UTC().Format(time.RFC3339))

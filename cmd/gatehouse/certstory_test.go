@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -106,6 +107,7 @@ email = "me@example.com"
 entryPoint = "https"
 caServer = "%s"
 caCertificates = ["%s"]
+secondKeyType = "RSA2048"
 [acme.httpChallenge]
 entryPoint = "http"
 [[acme.domains]]
@@ -123,7 +125,7 @@ main = "office.example.com"
 
 	r := startAlone(t, file)
 	within(t, 30*time.Second, "the certificate is there", r.log, func() error {
-		if out, _ := verbOut(t, "certs", "-c", file); !strings.Contains(out, "valid") {
+		if out, _ := verbOut(t, "certs", "-c", file); strings.Count(out, "valid ") != 2 {
 			return fmt.Errorf("certs says %s", out)
 		}
 		return nil
@@ -131,6 +133,20 @@ main = "office.example.com"
 	wantVerb(t, 0, []string{"is valid until", "a replica answers a probe at http://office.example.com/.well-known/acme-challenge/probe-"},
 		append([]string{"doctor", "office.example.com"}, look...)...)
 	wantVerb(t, 1, []string{"a wildcard can only be proved by dns-01"}, append([]string{"doctor", "*.office.example.com"}, look...)...)
+
+	for _, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
+		conn, err := tls.Dial("tcp", r.servers[1].Addr().String(), &tls.Config{ServerName: "office.example.com", InsecureSkipVerify: true,
+			MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})
+		if err != nil {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+			continue
+		}
+		leaf := conn.ConnectionState().PeerCertificates[0]
+		if err := leaf.VerifyHostname("office.example.com"); err != nil {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+		}
+		_ = conn.Close()
+	}
 
 	before, _ := verbOut(t, "certs", "office.example.com", "-c", file)
 	wantVerb(t, 0, []string{"asked office.example.com to be ordered now", "done: serial"}, "certs", "renew", "office.example.com", "-c", file)

@@ -9,6 +9,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -27,7 +28,9 @@ import (
 // Options are the settings of one issuer.
 type Options struct {
 	// ID names the issuer in the store's keys; empty: made of Directory.
-	ID             string
+	ID string
+	// Account is the ID of the issuer whose account this one uses; empty: ID.
+	Account        string
 	Directory      string         // the CA's directory URL, https only
 	Roots          *x509.CertPool // whom the CA's own server may be certified by; nil: the system's
 	Email          string         // contact of the account; may be empty
@@ -123,7 +126,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 		}
 	}
 	log := o.Logger.With("issuer", o.ID)
-	a := &accounts{issuer: o.ID, directory: o.Directory, eab: o.EAB, store: o.Store, ca: ca, log: o.Logger}
+	a := &accounts{issuer: cmp.Or(o.Account, o.ID), directory: o.Directory, eab: o.EAB, store: o.Store, ca: ca, log: o.Logger}
 	if o.Email != "" {
 		a.contact = []string{"mailto:" + o.Email}
 	}

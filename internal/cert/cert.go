@@ -21,7 +21,9 @@ import (
 type Want struct {
 	Names  []string // lower case; the first is the main name
 	Issuer string   // Issuer.ID
-	Source string   // who wants it, for people: "acme.domains", "router web@file"
+	// Fallback are the issuers to ask if Issuer keeps failing, in this order.
+	Fallback []string
+	Source   string // who wants it, for people: "acme.domains", "router web@file"
 	// FromRule: the names were derived from a host rule, nobody listed them.
 	// Such a want is not ordered while another certificate of the same issuer
 	// covers its names.

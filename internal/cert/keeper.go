@@ -119,28 +119,43 @@ func cleanWants(list []Want, issuers map[string]Issuer) (wants []want, rejected 
 	at := map[key]int{}
 	for _, w := range list {
 		names, err := CleanNames(w.Names)
-		if err == nil && issuers[w.Issuer] == nil {
-			err = fmt.Errorf("no issuer %q is configured (known: %s)", w.Issuer,
-				strings.Join(slices.Sorted(maps.Keys(issuers)), ", "))
+		var before []key
+		for _, issuer := range append([]string{w.Issuer}, w.Fallback...) {
+			if err == nil && issuers[issuer] == nil {
+				err = fmt.Errorf("no issuer %q is configured (known: %s)", issuer,
+					strings.Join(slices.Sorted(maps.Keys(issuers)), ", "))
+			}
+			if err != nil {
+				rejected = append(rejected, Status{ID: ID(w.Names), Issuer: issuer, Names: slices.Clone(w.Names),
+					State: StateFailed, Error: err.Error(), Sources: []string{w.Source}})
+				break
+			}
+			kk := key{issuer, ID(names)}
+			if slices.Contains(before, kk) {
+				continue // named twice
+			}
+			if i, ok := at[kk]; ok {
+				wants[i].join(w, before)
+			} else {
+				at[kk] = len(wants)
+				wants = append(wants, want{key: kk, names: names, sources: []string{w.Source}, fromRule: w.FromRule, before: slices.Clone(before)})
+			}
+			before = append(before, kk)
 		}
-		if err != nil {
-			rejected = append(rejected, Status{ID: ID(w.Names), Issuer: w.Issuer, Names: slices.Clone(w.Names),
-				State: StateFailed, Error: err.Error(), Sources: []string{w.Source}})
-			continue
-		}
-		kk := key{w.Issuer, ID(names)}
-		i, ok := at[kk]
-		if !ok {
-			at[kk] = len(wants)
-			wants = append(wants, want{key: kk, names: names, sources: []string{w.Source}, fromRule: w.FromRule})
-			continue
-		}
-		if !slices.Contains(wants[i].sources, w.Source) {
-			wants[i].sources = append(wants[i].sources, w.Source)
-		}
-		wants[i].fromRule = wants[i].fromRule && w.FromRule
 	}
 	return wants, rejected
+}
+
+// join takes another Want for the same certificate in: whoever wants it first
+// hand, or listed, makes it so.
+func (w *want) join(other Want, before []key) {
+	if !slices.Contains(w.sources, other.Source) {
+		w.sources = append(w.sources, other.Source)
+	}
+	w.fromRule = w.fromRule && other.FromRule
+	if len(before) < len(w.before) {
+		w.before = slices.Clone(before)
+	}
 }
 
 // Run keeps the certificates until ctx ends; then it gives its leases back and

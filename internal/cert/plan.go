@@ -29,6 +29,7 @@ type want struct {
 	names    []string
 	sources  []string
 	fromRule bool
+	before   []key // the same names at the issuers that are asked first
 }
 
 // renewal is what the issuer said of a certificate with this serial.
@@ -67,6 +68,7 @@ type action struct {
 	do        verb
 	at        time.Time
 	coveredBy string // ID of the certificate that makes an order needless
+	standsBy  bool   // nothing is there, and nothing shall be while other issuers do
 }
 
 // plan says what to do now about every want and every journal left behind,
@@ -78,6 +80,12 @@ func plan(now time.Time, v view, replica string) []action {
 		w := &v.wants[i]
 		a := action{key: w.key, want: w}
 		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key], v.requests[w.key])
+		if until, ok := standby(now, w, v); ok && a.do == obtain {
+			a.do, a.at = rest, until
+			if c := v.present[w.key]; c == nil {
+				a.standsBy = true
+			}
+		}
 		if a.do == obtain && w.fromRule {
 			if cover == nil {
 				cover = newCoverage(v)

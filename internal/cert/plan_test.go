@@ -60,6 +60,9 @@ func line(a action) string {
 	if a.coveredBy != "" {
 		s = append(s, "covered by", a.coveredBy)
 	}
+	if a.key.issuer != "ca" && a.want != nil && len(a.want.before) > 0 {
+		s = append(s, "at", a.key.issuer)
+	}
 	return strings.Join(s, " ")
 }
 
@@ -78,6 +81,12 @@ func TestPlan(t *testing.T) {
 		return map[key]attempt{{"ca", ID([]string{name})}: {Failures: n, Last: noon.Add(last), Next: noon.Add(next)}}
 	}
 	k := func(name string) key { return key{"ca", ID([]string{name})} }
+	inOrder := Want{Names: []string{"a.example.com"}, Issuer: "ca", Fallback: []string{"other"}}
+	second := func(from, to time.Duration) *Certificate {
+		c := certAt(from, to, "a.example.com")
+		c.Issuer = "other"
+		return c
+	}
 	a, wild := ID([]string{"a.example.com"}), ID([]string{"*.example.com"})
 	both := ID([]string{"a.example.com", "b.example.com"})
 	tests := []struct {
@@ -126,6 +135,22 @@ func TestPlan(t *testing.T) {
 			journals: map[key]string{k("a.example.com"): ""}, issuers: map[string]Issuer{"ca": &constIssuer{}}}, []string{a + " obtain"}},
 		{"journal of an issuer nobody has", view{present: present(certAt(-day, 89*day, "a.example.com")),
 			journals: map[key]string{k("a.example.com"): ""}}, nil},
+
+		{"second issuer, first is new", view{wants: wantsFor(inOrder)}, []string{a + " obtain", a + " rest at other"}},
+		{"second issuer, first failed twice", view{wants: wantsFor(inOrder), attempts: failed("a.example.com", 2, -time.Minute, time.Hour)},
+			[]string{a + " rest 1h0m0s", a + " rest at other"}},
+		{"second issuer, first keeps failing", view{wants: wantsFor(inOrder), attempts: failed("a.example.com", 3, -time.Minute, time.Hour)},
+			[]string{a + " rest 1h0m0s", a + " obtain at other"}},
+		{"second issuer, first is away", view{wants: wantsFor(inOrder), attempts: unreached(failed("a.example.com", 10, -time.Minute, time.Hour))},
+			[]string{a + " rest 1h0m0s", a + " rest at other"}},
+		{"second issuer, first is away for long", view{wants: wantsFor(inOrder), attempts: unreached(failed("a.example.com", 20, -time.Minute, time.Hour))},
+			[]string{a + " rest 1h0m0s", a + " obtain at other"}},
+		{"second issuer, first fails to renew", view{wants: wantsFor(inOrder), present: present(certAt(-65*day, 25*day, "a.example.com")),
+			attempts: failed("a.example.com", 5, -time.Minute, time.Hour)}, []string{a + " rest 1h0m0s", a + " rest 168h0m0s at other"}},
+		{"second issuer, first fails to renew for long", view{wants: wantsFor(inOrder), present: present(certAt(-75*day, 15*day, "a.example.com")),
+			attempts: failed("a.example.com", 5, -time.Minute, time.Hour)}, []string{a + " rest 1h0m0s", a + " obtain at other"}},
+		{"second issuer has it, first works again", view{wants: wantsFor(inOrder), present: present(certAt(-day, 89*day, "a.example.com"), second(-61*day, 29*day))},
+			[]string{a + " rest 1506h0m0s", a + " rest 66h0m0s at other"}},
 
 		{"rule under a wanted wildcard", view{wants: wantsFor(rule("a.example.com"), listed("*.example.com"))},
 			[]string{wild + " obtain", a + " rest covered by " + wild}},

@@ -58,6 +58,43 @@ func TestRequestNow(t *testing.T) {
 	})
 }
 
+// A second issuer steps in where the first keeps refusing, and steps back.
+func TestFallbackIssuer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, other := newSmallCA(t, 90*day), newSmallCA(t, 30*day)
+		ca.say(errors.New("rejectedIdentifier"))
+		want := Want{Names: []string{"a.example.com"}, Issuer: "ca", Fallback: []string{"other"}, Source: "test"}
+		mem := store.NewMem(0)
+		with := func(c *client, o *Options) {
+			o.Issuers = append(o.Issuers, &client{smallCA: other, replica: c.replica, id: "other"})
+		}
+		r := start(t, mem, ca, "r1", []Want{want}, with)
+		start(t, mem, ca, "r2", []Want{want}, with)
+		time.Sleep(time.Minute)
+		if r.served("a.example.com") != nil {
+			t.Error("the second issuer was asked before the first had failed for some time")
+		}
+		time.Sleep(5 * time.Minute)
+		first := r.mustServe("a.example.com")
+		if orders, _, _ := other.counts(); orders != 1 {
+			t.Errorf("%d orders at the second issuer, want 1", orders)
+		}
+		// It renews while the first still refuses, and no longer once it does not.
+		time.Sleep(28 * day)
+		if r.mustServe("a.example.com").Equal(first) {
+			t.Error("not renewed by the second issuer")
+		}
+		ca.say(nil)
+		time.Sleep(60 * day)
+		if orders, _, _ := other.counts(); orders != 2 {
+			t.Errorf("%d orders at the second issuer, want 2", orders)
+		}
+		if leaf := r.mustServe("a.example.com"); leaf.NotAfter.Sub(leaf.NotBefore) < 80*day {
+			t.Errorf("served is one of %v", leaf.NotAfter.Sub(leaf.NotBefore))
+		}
+	})
+}
+
 // What any process can say from the store alone.
 func TestInspect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -19,6 +19,7 @@ const (
 	StateRenewing State = "renewing" // in service, renewal due or in work
 	StateFailed   State = "failed"   // not there, the last attempt failed
 	StateCovered  State = "covered"  // not ordered: another certificate serves its names
+	StateStandby  State = "standby"  // not ordered: issuers before this one have not failed for long
 )
 
 // Status is all that is known about one certificate. Times are zero where
@@ -110,6 +111,8 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 		s.State = StateOrdering
 	case a.coveredBy != "":
 		s.State = StateCovered
+	case a.standsBy:
+		s.State = StateStandby
 	case s.Failures > 0:
 		s.State = StateFailed
 	default:

@@ -27,9 +27,22 @@ type ACME struct {
 	TLSChallenge         *TLSChallenge  `key:"tlsChallenge" help:"prove names over TLS (TLS-ALPN-01)"`
 	OverrideCertificates bool           `key:"overrideCertificates" help:"storeconfig: import over what the store holds"`
 	KeyType              string         `key:"keyType" help:"EC256 (default), EC384, RSA2048 (default if cipherSuites name no ECDSA suite), RSA4096 or RSA8192"`
+	SecondKeyType        string         `key:"secondKeyType" help:"a second certificate for every name, with this type of key; clients get the one they can use"`
+	Fallbacks            []ACMEFallback `key:"fallbacks" help:"ACME servers to ask, in this order, if those before keep failing"`
 	PreferredChain       string         `key:"preferredChain" help:"common name of the root to prefer"`
 	Profile              string         `key:"profile" help:"certificate profile of the CA"`
 	EAB                  *EAB           `key:"eab" help:"binding to an account at the CA"`
+}
+
+// ACMEFallback is an ACME server that is asked if those before it keep failing.
+// It proves names as [acme] does.
+type ACMEFallback struct {
+	CAServer       string   `key:"caServer" help:"ACME directory"`
+	CACertificates []string `key:"caCertificates" help:"CAs of the ACME server itself: paths or PEM"`
+	Email          string   `key:"email" help:"address the CA may write to; default: acme.email"`
+	PreferredChain string   `key:"preferredChain" help:"common name of the root to prefer"`
+	Profile        string   `key:"profile" help:"certificate profile of the CA"`
+	EAB            *EAB     `key:"eab" help:"binding to an account at the CA"`
 }
 
 // DNSChallenge proves names by TXT records. Resolvers empty: the system's.

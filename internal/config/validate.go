@@ -301,6 +301,18 @@ func (s *Static) validateACME() []Problem {
 	if a.EAB != nil && (a.EAB.KID == "" || a.EAB.HMACEncoded == "") {
 		out = append(out, s.bad("acme.eab", "half a binding", "kid and hmacEncoded"))
 	}
+	if a.SecondKeyType != "" && (a.SecondKeyType == a.KeyType || !slices.Contains(keyTypes, a.SecondKeyType)) {
+		out = append(out, s.badf("acme.secondKeyType", suggest(a.SecondKeyType, keyTypes), "no other key type than acme.keyType: %q", a.SecondKeyType))
+	}
+	for i, f := range a.Fallbacks {
+		key := "acme.fallbacks." + strconv.Itoa(i)
+		if u, err := url.Parse(f.CAServer); err != nil || u.Host == "" || u.Scheme != "https" {
+			out = append(out, s.badf(key+".caServer", "https://...", "not a URL: %q", f.CAServer))
+		}
+		if f.EAB != nil && (f.EAB.KID == "" || f.EAB.HMACEncoded == "") {
+			out = append(out, s.bad(key+".eab", "half a binding", "kid and hmacEncoded"))
+		}
+	}
 	for i, d := range a.Domains {
 		out = append(out, s.validateDomain("acme.domains."+strconv.Itoa(i), d)...)
 	}

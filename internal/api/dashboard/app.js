@@ -88,7 +88,7 @@ function renewButton(c) {
   return b;
 }
 
-const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", covered: "good" };
+const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", covered: "good", standby: "good" };
 
 function show(v) {
   const now = new Date(v.now);
