@@ -30,14 +30,16 @@ type certificates struct {
 	static *config.Static
 	index  *cert.Index
 	keeper *cert.Keeper
-	acme   *acme.Issuer // nil: no [acme]
-	orders acmeIssuers  // all of [acme], acme first
-	local  *localca.CA  // nil: no [localCA]
+	acme   *acme.Issuer   // nil: no [acme]
+	orders acmeIssuers    // all of [acme], acme first
+	local  *localca.CA    // nil: no [localCA]
+	demand *cert.OnDemand // nil: no [acme.onDemandPolicy]
 	log    *slog.Logger
 
 	mu     sync.Mutex
 	own    []tls.Certificate // of the entry points
 	routed []tls.Certificate // of the routing configuration
+	listed []cert.Want       // of static settings and routing
 }
 
 func newCertificates(s *config.Static, shared store.Store, replica string, barrier *acme.Barrier, log *slog.Logger) (*certificates, error) {
@@ -49,6 +51,10 @@ func newCertificates(s *config.Static, shared store.Store, replica string, barri
 	options, err := indexOptions(s)
 	if err != nil {
 		return nil, err
+	}
+	if s.ACME != nil && s.ACME.OnDemandPolicy != nil {
+		c.demand = newOnDemand(s.ACME.OnDemandPolicy, shared, replica, log, c.want)
+		options.Unknown = c.demand.Note
 	}
 	if c.index, err = cert.NewIndex(options); err != nil {
 		return nil, err
@@ -155,8 +161,40 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 	c.index.SetStatic(slices.Concat(c.own, c.routed))
 	c.mu.Unlock()
 	wants, more := c.wants(snap)
-	c.keeper.Want(c.orders.spread(wants))
+	c.mu.Lock()
+	c.listed = wants
+	c.mu.Unlock()
+	c.want()
 	return append(problems, more...)
+}
+
+// want tells the keeper of all that is wanted: what is listed, and what was let
+// in on demand.
+func (c *certificates) want() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wants := slices.Clone(c.listed)
+	if c.demand != nil {
+		for _, name := range c.demand.Names() {
+			wants = append(wants, cert.Want{Names: []string{name}, Issuer: c.acme.ID(), Source: "on demand", FromRule: true})
+		}
+	}
+	c.keeper.Want(c.orders.spread(wants))
+}
+
+// letIn is the duty that lets names in on demand.
+func (c *certificates) letIn(ctx context.Context) error {
+	if c.demand == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return c.demand.Run(ctx)
+}
+
+func newOnDemand(p *config.OnDemand, shared store.Store, replica string, log *slog.Logger, changed func()) *cert.OnDemand {
+	return cert.NewOnDemand(cert.OnDemandOptions{
+		Store: shared, Allow: p.Allow, Ask: p.Ask, PerMinute: p.PerMinute, Most: p.Most, Replica: replica, Logger: log, Changed: changed,
+	})
 }
 
 // wants is everything that shall be kept: [[acme.domains]], names of host

@@ -108,6 +108,8 @@ entryPoint = "https"
 caServer = "%s"
 caCertificates = ["%s"]
 secondKeyType = "RSA2048"
+[acme.onDemandPolicy]
+allow = ["*.customers.example"]
 [acme.httpChallenge]
 entryPoint = "http"
 [[acme.domains]]
@@ -125,7 +127,7 @@ main = "office.example.com"
 
 	r := startAlone(t, file)
 	within(t, 30*time.Second, "the certificate is there", r.log, func() error {
-		if out, _ := verbOut(t, "certs", "-c", file); strings.Count(out, "valid ") != 2 {
+		if out, _ := verbOut(t, "certs", "-c", file); strings.Count(out, "valid  office") != 2 {
 			return fmt.Errorf("certs says %s", out)
 		}
 		return nil
@@ -146,6 +148,30 @@ main = "office.example.com"
 			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
 		}
 		_ = conn.Close()
+	}
+
+	// A name nobody configured, but the policy permits: asked for once, served soon.
+	served := func(name string) string {
+		conn, err := tls.Dial("tcp", r.servers[1].Addr().String(), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			return err.Error()
+		}
+		defer func() { _ = conn.Close() }()
+		return strings.Join(conn.ConnectionState().PeerCertificates[0].DNSNames, " ")
+	}
+	began := time.Now()
+	_, _ = served("stranger.example"), served("new.customers.example")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("handshakes of unknown names took %v", took)
+	}
+	within(t, 30*time.Second, "the name is served", r.log, func() error {
+		if got := served("new.customers.example"); got != "new.customers.example" {
+			return fmt.Errorf("served %s", got)
+		}
+		return nil
+	})
+	if out, _ := verbOut(t, "certs", "-c", file); strings.Contains(out, "stranger") {
+		t.Errorf("a name nobody permits is in the store:\n%s", out)
 	}
 
 	before, _ := verbOut(t, "certs", "office.example.com", "-c", file)

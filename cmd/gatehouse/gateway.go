@@ -293,6 +293,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"tickets":      g.tickets.Run,
 		"replicas":     g.replicas.Run,
 		"sealing":      g.shared.run,
+		"on demand":    g.certs.letIn,
 		"local CA":     g.certs.writeCA,
 		"signals":      g.reopenOnSignal,
 		"upgrade":      g.upgradeOnSignal,

@@ -27,6 +27,7 @@ import (
 type Index struct {
 	table   atomic.Pointer[table]
 	standIn *tls.Certificate // nil: strict
+	unknown func(name string)
 
 	mu      sync.Mutex // over the sources, for setters
 	static  []served
@@ -49,6 +50,9 @@ type IndexOptions struct {
 	Strict bool
 	// Default answers what nothing fits; nil: a self-signed stand-in made now.
 	Default *tls.Certificate
+	// Unknown, if not nil, is told of server names that nothing fits, in lower
+	// case, in their handshake: it must not block.
+	Unknown func(name string)
 }
 
 // entry holds the certificates for one name: mostly one, at most one per kind
@@ -75,7 +79,7 @@ type table struct {
 
 // NewIndex makes an empty index.
 func NewIndex(o IndexOptions) (*Index, error) {
-	x := &Index{}
+	x := &Index{unknown: o.Unknown}
 	if !o.Strict {
 		x.standIn = o.Default
 		if x.standIn == nil {
@@ -97,6 +101,9 @@ func (x *Index) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	e := x.table.Load().find(hello)
 	switch {
 	case e.first == nil:
+		if x.unknown != nil && hello.ServerName != "" {
+			x.unknown(strings.ToLower(hello.ServerName))
+		}
 		return x.standIn, nil
 	case e.more == nil:
 		return e.first, nil

@@ -15,6 +15,7 @@ type ACME struct {
 	StorageFile          string         `key:"storageFile" note:"deprecated" help:"acme.json to import; now storeconfig --import-acme FILE"`
 	EntryPoint           string         `key:"entryPoint" help:"entry point with TLS whose routers get certificates"`
 	OnDemand             bool           `key:"onDemand" note:"deprecated" help:"certificates during the handshake; now onHostRule"`
+	OnDemandPolicy       *OnDemand      `key:"onDemandPolicy" help:"let names in that clients ask for, where this permits it"`
 	OnHostRule           bool           `key:"onHostRule" help:"a certificate for every Host rule"`
 	CAServer             string         `key:"caServer" help:"ACME directory; default: Let's Encrypt"`
 	CACertificates       []string       `key:"caCertificates" help:"CAs of the ACME server itself: paths or PEM"`
@@ -33,6 +34,18 @@ type ACME struct {
 	Profile              string         `key:"profile" help:"certificate profile of the CA"`
 	EAB                  *EAB           `key:"eab" help:"binding to an account at the CA"`
 }
+
+// OnDemand permits names that nobody configured. One of Allow and Ask is set; a
+// name needs the consent of all that are.
+type OnDemand struct {
+	Allow     []string `key:"allow" help:"names, or *.name"`
+	Ask       string   `key:"ask" help:"URL that is asked with ?domain=NAME; 200 is yes"`
+	PerMinute int      `key:"perMinute" help:"new names a minute, of each replica"`
+	Most      int      `key:"most" help:"names in all"`
+}
+
+// SetDefaults bounds what strangers can bring about.
+func (o *OnDemand) SetDefaults() { o.PerMinute, o.Most = 10, 1000 }
 
 // ACMEFallback is an ACME server that is asked if those before it keep failing.
 // It proves names as [acme] does.

@@ -56,7 +56,7 @@ var notInForce = []struct{ key, why string }{
 	{"consul", later},
 	{"zookeeper", later},
 	{"boltdb", later},
-	{"acme.onDemand", "without effect: an unknown server name never starts an order"},
+	{"acme.onDemand", "without effect: an unknown server name starts an order only where acme.onDemandPolicy permits it"},
 	{"etcd.constraints", later},
 	{"etcd.filename", noTemplate},
 	{"etcd.trace", noTrace},

@@ -304,6 +304,17 @@ func (s *Static) validateACME() []Problem {
 	if a.SecondKeyType != "" && (a.SecondKeyType == a.KeyType || !slices.Contains(keyTypes, a.SecondKeyType)) {
 		out = append(out, s.badf("acme.secondKeyType", suggest(a.SecondKeyType, keyTypes), "no other key type than acme.keyType: %q", a.SecondKeyType))
 	}
+	if o := a.OnDemandPolicy; o != nil {
+		if len(o.Allow) == 0 && o.Ask == "" {
+			out = append(out, s.bad("acme.onDemandPolicy", "it permits everything", "allow, ask or both"))
+		}
+		if u, err := url.Parse(o.Ask); o.Ask != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+			out = append(out, s.badf("acme.onDemandPolicy.ask", "http://... or https://...", "not a URL: %q", o.Ask))
+		}
+		if o.PerMinute < 1 || o.Most < 1 {
+			out = append(out, s.bad("acme.onDemandPolicy", "perMinute and most must be at least 1", "10 and 1000"))
+		}
+	}
 	for i, f := range a.Fallbacks {
 		key := "acme.fallbacks." + strconv.Itoa(i)
 		if u, err := url.Parse(f.CAServer); err != nil || u.Host == "" || u.Scheme != "https" {
