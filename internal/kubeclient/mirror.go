@@ -58,7 +58,7 @@ func (o Objects[T, P]) Mirror(s Selection, changed func(before, after P)) *Mirro
 func (m *Mirror[T, P]) Run(ctx context.Context) error {
 	quiet := logr.Discard() // trouble is told by us, once
 	ctx = klog.NewContext(ctx, quiet)
-	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Cap: 2 * time.Second, Steps: 10}
+	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Cap: 1300 * time.Millisecond, Steps: 10}
 	r := cache.NewReflectorWithOptions(source[T, P]{m}, P(new(T)), sink[T, P]{m},
 		cache.ReflectorOptions{Name: m.objects.resource, Logger: &quiet, Backoff: &backoff})
 	r.RunWithContext(ctx)
