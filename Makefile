@@ -45,8 +45,9 @@ short: ## unit tests only, no other servers, no race detector
 
 .PHONY: check
 check: ## format, vet, staticcheck, known vulnerabilities, layers and sizes
-	@test -z "$$(gofmt -l bench bench cmd e2e internal)" || { echo "not gofmt-ed:"; gofmt -l bench cmd e2e internal; exit 1; }
+	@test -z "$$(gofmt -l bench cmd e2e examples internal)" || { echo "not gofmt-ed:"; gofmt -l bench cmd e2e examples internal; exit 1; }
 	$(GO) vet $(PACKAGES)
+	cd e2e/suites && $(GO) vet ./...
 	$(GO) tool staticcheck $(PACKAGES)
 	@e2e/tools/vulnerabilities
 	$(GO) test -count=1 ./internal
