@@ -166,11 +166,10 @@ func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 		return
 	}
 	start := wire.Now()
-	var room [4]int
-	tried := room[:0]
+	f.tried = f.room[:0]
 	failed := errNoServer
 	for tries := 0; ; {
-		i, isNew := p.choose(r, &tried)
+		i, isNew := p.choose(r, &f.tried)
 		if i < 0 {
 			break
 		}
@@ -211,8 +210,10 @@ func (p *pool) forward(w http.ResponseWriter, r *http.Request, keepHost bool) {
 // forwarding is one request of forward. It is pooled.
 type forwarding struct {
 	outgoing
-	w    http.ResponseWriter
-	pool *pool
+	w     http.ResponseWriter
+	pool  *pool
+	tried []int
+	room  [4]int
 }
 
 var forwardings = sync.Pool{New: func() any { return new(forwarding) }}
