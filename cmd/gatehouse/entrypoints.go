@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -292,7 +293,14 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 	if e.HTTP3Port != nil {
 		o.HTTP3Port = *e.HTTP3Port
 	}
+	var clients *x509.CertPool
+	if files := e.TLS.ClientCA.Files; len(files) > 0 {
+		if clients, err = certPool(files); err != nil {
+			return o, fmt.Errorf("entryPoints.%s.tls.clientCA.files: %w", name, err)
+		}
+	}
 	config, problems := entrypoint.TLSConfig(entrypoint.TLSOptions{
+		ClientCAs: clients, ClientOptional: e.TLS.ClientCA.Optional, Profile: e.TLS.Profile,
 		Object: "entry point " + name, MinVersion: e.TLS.MinVersion, CipherSuites: e.TLS.CipherSuites,
 		GetCertificate: g.certs.index.GetCertificate, ChallengeCertificate: g.responder.Certificate,
 	})

@@ -93,6 +93,7 @@ type ClientTLS struct {
 // EntryPointTLS is TLS as a server. MinVersion "": TLS 1.2. An empty
 // CipherSuites is Go's choice.
 type EntryPointTLS struct {
+	Profile            string    `key:"profile" help:"intermediate (TLS 1.2 and 1.3) or modern (TLS 1.3 only), as in Mozilla's guideline"`
 	MinVersion         string    `key:"minVersion" help:"VersionTLS10, VersionTLS11, VersionTLS12 or VersionTLS13"`
 	CipherSuites       []string  `key:"cipherSuites" help:"IANA names; TLS 1.3 suites cannot be chosen"`
 	Certificates       []KeyPair `key:"certificates" help:"chosen by server name: cert,key;cert2,key2"`

@@ -41,8 +41,6 @@ var notInForce = []struct{ key, why string }{
 	{"entryPoints.*.network", "without effect: the address says it"},
 	{"entryPoints.*.auth.digest", closed},
 	{"entryPoints.*.auth.forward", closed},
-	{"entryPoints.*.tls.clientCA.files", later},
-	{"entryPoints.*.tls.clientCAFiles", later},
 	{"web.auth.digest", closed},
 	{"web.auth.forward", closed},
 	{"web.path", "without effect: the API is served at /api"},
@@ -75,6 +73,9 @@ var deadDirectories = map[string]string{
 
 // keyTypes are the kinds of certificate keys; the first is the default.
 var keyTypes = []string{"EC256", "EC384", "RSA2048", "RSA4096", "RSA8192"}
+
+// tlsProfiles are those of Mozilla's guideline that are safe.
+var tlsProfiles = []string{"intermediate", "modern"}
 
 // tlsVersions are the names for minVersion.
 var tlsVersions = []string{"VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"}

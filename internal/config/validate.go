@@ -223,9 +223,13 @@ func (s *Static) validateTLS(key string, t *EntryPointTLS) []Problem {
 			out = append(out, p)
 		}
 	}
-	if ca := t.ClientCA; len(ca.Files) > 0 && !ca.Optional {
-		// Serving on without the check would open what it protects.
-		out = append(out, s.bad(key+".clientCA.files", "client certificates are not checked yet: everybody could come in", "remove it, or optional = true"))
+	if p := t.Profile; p != "" && !slices.Contains(tlsProfiles, p) {
+		out = append(out, s.badf(key+".profile", suggest(p, tlsProfiles), "no such profile: %q", p))
+	} else if p != "" && (t.MinVersion != "" || len(t.CipherSuites) > 0) {
+		out = append(out, s.bad(key+".profile", "a profile says versions and suites itself", "either profile, or minVersion and cipherSuites"))
+	}
+	if ca := t.ClientCA; ca.Optional && len(ca.Files) == 0 {
+		out = append(out, s.bad(key+".clientCA.optional", "no client certificate can be verified without a CA", "clientCA.files beside it"))
 	}
 	for i, pair := range t.Certificates {
 		if pair.CertFile == "" || pair.KeyFile == "" {

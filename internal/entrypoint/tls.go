@@ -3,6 +3,7 @@ package entrypoint
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -25,8 +26,14 @@ type TLSOptions struct {
 	Origin config.Origin // where the settings stand, for problems
 	Object string        // "entry point https", for problems
 
+	Profile      string   // "modern": TLS 1.3 only; "", "intermediate": as the rest says
 	MinVersion   string   // VersionTLS10 ... VersionTLS13; "": VersionTLS12
 	CipherSuites []string // IANA names, for TLS 1.2 and older; empty: forward-secret AEADs only
+
+	// ClientCAs are whom client certificates may come from; nil: none is asked
+	// for. ClientOptional lets clients without one in; a wrong one never.
+	ClientCAs      *x509.CertPool
+	ClientOptional bool
 
 	// GetCertificate chooses by server name. An error, or a nil certificate,
 	// ends the handshake.
@@ -40,6 +47,9 @@ type TLSOptions struct {
 // "intermediate" of guideline 6.0. With a problem that is not a warning it is
 // nil.
 func TLSConfig(opts TLSOptions) (*tls.Config, []config.Problem) {
+	if opts.Profile == "modern" {
+		opts.MinVersion, opts.CipherSuites = "VersionTLS13", nil
+	}
 	minVersion, problems := minVersion(opts)
 	suites, more := cipherSuites(opts, minVersion)
 	problems = append(problems, more...)
@@ -52,6 +62,12 @@ func TLSConfig(opts TLSOptions) (*tls.Config, []config.Problem) {
 		CurvePreferences: []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384},
 		NextProtos:       []string{"h2", "http/1.1"},
 		GetCertificate:   opts.GetCertificate,
+	}
+	if opts.ClientCAs != nil {
+		c.ClientCAs, c.ClientAuth = opts.ClientCAs, tls.RequireAndVerifyClientCert
+		if opts.ClientOptional {
+			c.ClientAuth = tls.VerifyClientCertIfGiven
+		}
 	}
 	if minVersion < tls.VersionTLS13 && !servesHTTP2(suites) {
 		c.NextProtos = []string{"http/1.1"}

@@ -90,6 +90,7 @@ var later = map[string]bool{
 	"API.readOnly":            true,
 	"AccessLog.bufferingSize": true,
 	"Store":                   true, // all of it is ours
+	"EntryPointTLS.profile":   true,
 	"EntryPoint.h2c":          true, "EntryPoint.addresses": true,
 }
 
