@@ -445,4 +445,10 @@ func TestSocketActivation(t *testing.T) {
 	if err := expect(client, "https://"+a.https+"/", "answer"); err != nil {
 		t.Error(err)
 	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if n, err = news.Read(said); err != nil || string(said[:n]) != "STOPPING=1" {
+		t.Errorf("systemd was told %q, %v", said[:n], err)
+	}
 }

@@ -370,7 +370,7 @@ func (g *gateway) serve(ctx context.Context) error {
 	if g.successor != nil {
 		end = (*entrypoint.Server).Retire
 		defer g.successor.Drained()
-	} else if first == nil {
+	} else if g.tellStopping(); first == nil {
 		time.Sleep(accept)
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)

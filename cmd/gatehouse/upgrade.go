@@ -95,6 +95,13 @@ func (g *gateway) announceReady(ctx context.Context) error {
 	return nil
 }
 
+// tellStopping tells systemd that this process goes without a successor.
+func (g *gateway) tellStopping() {
+	if err := g.inherited.Notify("STOPPING=1"); err != nil {
+		g.log.Warn("systemd was not told of the end", "err", err)
+	}
+}
+
 // firstPatience is how long clients of a replica that starts wait for its
 // first routing, where they would be told that there is none.
 const firstPatience = 5 * time.Second

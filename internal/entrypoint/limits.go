@@ -65,19 +65,21 @@ func connectionBudget() int {
 const (
 	// evictAtOnce is how many idle connections make room when there is no more.
 	evictAtOnce = 32
-	evictEvery  = 10 * time.Millisecond
+	evictEvery  = 20 * time.Millisecond
 )
 
-// CloseIdle closes connections that wait for a request; most > 0 bounds how
-// many. Any goroutine may call it.
+// CloseIdle closes connections that wait for a request, the oldest ones where
+// most > 0 bounds how many. Any goroutine may call it.
 func (s *Server) CloseIdle(most int) {
-	n := 0
-	s.conns.each(func(c *conn) {
-		if most <= 0 || n < most {
-			c.Interrupt()
-		}
-		n++
-	}, connIdle)
+	var idle []*conn // the newest first
+	s.conns.each(func(c *conn) { idle = append(idle, c) }, connIdle)
+	n := len(idle)
+	if most > 0 {
+		idle = idle[max(0, n-most):]
+	}
+	for _, c := range idle {
+		c.Interrupt()
+	}
 	if left := most - n; s.h2 != nil && (most <= 0 || left > 0) {
 		s.h2.CloseIdle(max(left, 0))
 	}
