@@ -21,6 +21,9 @@ type accountCA interface {
 	Register(ctx context.Context, a acmez.Account, eab *EAB) (acmez.Account, error)
 	// Probe asks once whether the CA is there.
 	Probe(ctx context.Context) error
+	// Now is the CA's time, from its last answer and the time since, which no
+	// step of our clock changes; false: it has not answered yet.
+	Now() (time.Time, bool)
 	// RenewalInfo says when the certificate of this identifier should be
 	// renewed (RFC 9773), and after what time to ask again; zero: it does not say.
 	RenewalInfo(ctx context.Context, id string) (window, time.Duration, error)
@@ -71,6 +74,37 @@ type callError struct {
 }
 
 func (e *callError) Error() string {
+	if next := e.next(); next != "" {
+		return e.said() + "; " + next
+	}
+	return e.said()
+}
+
+// next tells what happens now, or who has to do what, where the CA's own words
+// leave it open.
+func (e *callError) next() string {
+	switch {
+	case e.is("userActionRequired"):
+		return "a person must agree to the CA's terms there; it is asked again until then"
+	case e.is("externalAccountRequired"):
+		return "set acme.eab.kid and acme.eab.hmacEncoded to what the CA hands out"
+	case e.is("caa"):
+		return "the CAA records of the name must allow this CA"
+	case e.is("rejectedIdentifier", "unsupportedIdentifier"):
+		return "the CA does not issue for it: take the name out, or to another CA"
+	case e.is("alreadyReplaced"):
+		return "it is ordered without saying what it replaces"
+	case e.is("accountDoesNotExist"):
+		return "the account is made again with its key"
+	case e.is("orderNotReady"):
+		return "the order is read again"
+	case !e.After.IsZero():
+		return "nothing like it is asked before " + e.After.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+func (e *callError) said() string {
 	head := e.Op + ": " + e.Host
 	switch {
 	case e.Problem != nil:

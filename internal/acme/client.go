@@ -34,6 +34,7 @@ type client struct {
 	userAgent string
 	http      *http.Client
 	base      *http.Transport
+	wire      *transport // around base
 
 	turn    chan struct{} // taken while what follows is read or written
 	lib     *acmez.Client
@@ -53,8 +54,9 @@ func newClient(directory, userAgent string, roots *x509.CertPool) *client {
 		MaxIdleConnsPerHost:   4,
 		ForceAttemptHTTP2:     true,
 	}
+	c.wire = &transport{base: c.base}
 	c.http = &http.Client{
-		Transport:     &transport{base: c.base},
+		Transport:     c.wire,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c
@@ -160,6 +162,8 @@ func (c *client) Probe(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (c *client) Now() (time.Time, bool) { return c.wire.now() }
 
 func (c *client) About(ctx context.Context) (about, error) {
 	_, a, err := c.ready(ctx)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -180,6 +181,9 @@ func (m *machine) intend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.issuer.onTime(ctx, m.req.Replaces); err != nil {
+		return err
+	}
 	profile := m.issuer.opts.Profile
 	if _, ok := about.Profiles[profile]; profile != "" && !ok {
 		return fmt.Errorf("profile %q: %s offers %s", profile, hostOf(m.issuer.opts.Directory), listOf(about.Profiles))
@@ -226,9 +230,9 @@ func (m *machine) order(ctx context.Context) error {
 		Identifiers: identifiers(j.Names), Profile: j.Profile, Replaces: j.Replaces,
 	})
 	var call *callError
-	if errors.As(err, &call) && j.Replaces != "" && replacesRefused(call) {
+	if errors.As(err, &call) && j.Replaces != "" && replacesRefused(call, m.tries >= m.issuer.timing.retries-1) {
 		m.issuer.log.Info("order without replaces", "order", m.book.key, "reason", call.Error())
-		j.Replaces = ""
+		j.Replaces, j.InWindow = "", false
 		return m.book.write(ctx, j)
 	}
 	if err != nil {
@@ -243,11 +247,21 @@ func (m *machine) order(ctx context.Context) error {
 	return nil
 }
 
-// replacesRefused reports whether newOrder may have been refused for what it
-// replaces (RFC 9773, section 5): anything but what has another known reason.
-func replacesRefused(e *callError) bool {
-	return e.Problem != nil && !e.is("badNonce", "rateLimited", "accountDoesNotExist", "userActionRequired",
-		"externalAccountRequired", "rejectedIdentifier", "unsupportedIdentifier", "caa", "dns", "connection")
+// replacesRefused reports whether newOrder was refused for what it replaces
+// (RFC 9773, section 5): that is replaced already, by an order whose answer may
+// be lost (the same CA then gives that order), is another account's, or not
+// known. Pebble says 500 of what it does not know; a CA in trouble does too, so
+// last is whether it has been tried often enough.
+func replacesRefused(e *callError, last bool) bool {
+	switch {
+	case e.Problem == nil:
+		return false
+	case e.is("alreadyReplaced"), e.Status == http.StatusConflict, e.Status == http.StatusNotFound:
+		return true
+	case e.Status >= 500:
+		return last
+	}
+	return e.is("malformed", "unauthorized")
 }
 
 func (m *machine) read(ctx context.Context) error {

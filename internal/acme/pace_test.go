@@ -83,6 +83,25 @@ func TestHeldOrdersWaitOnEveryReplica(t *testing.T) {
 	}
 }
 
+func TestAClockThatStepped(t *testing.T) {
+	due := time.Unix(1_800_000_000, 0)
+	for name, c := range map[string]struct {
+		ours, theirs time.Duration // from due
+		want         bool
+	}{
+		"both past":             {time.Hour, time.Hour, false},
+		"ours ten years ahead":  {10 * 365 * 24 * time.Hour, -time.Hour, true},
+		"ours an hour ahead":    {time.Minute, -59 * time.Minute, true},
+		"some minutes ahead":    {time.Minute, -5 * time.Minute, false},
+		"a person wants it now": {-time.Hour, -time.Hour, false},
+		"ours behind":           {-time.Hour, time.Hour, false},
+	} {
+		if got := early(due, due.Add(c.ours), due.Add(c.theirs)); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestTimeWithinAWindow(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
 	w := window{Start: start, End: start.Add(192 * time.Minute)}

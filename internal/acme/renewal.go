@@ -87,6 +87,52 @@ func (i *Issuer) inWindow(ctx context.Context, leaf *x509.Certificate) bool {
 	return err == nil && known.Leaf == fingerprint(leaf.Raw) && now.After(known.Start) && now.Before(known.End)
 }
 
+// clockStep is how far our clock may be from the CA's before a renewal is
+// doubted.
+const clockStep = 10 * time.Minute
+
+// onTime refuses a renewal that is due by our clock only: one that has made a
+// step would have every certificate renewed at once. Renewals before their
+// time by both clocks are a person's wish.
+func (i *Issuer) onTime(ctx context.Context, leafDER []byte) error {
+	leaf, err := x509.ParseCertificate(leafDER)
+	if err != nil {
+		return nil // a first certificate
+	}
+	due := usual(leaf)
+	if known, _, err := i.knownRenewal(ctx, "renewals/"+i.ID()+"/"+cert.ID(sortedNames(namesOf(leaf)))); err == nil &&
+		known.Leaf == fingerprint(leafDER) && !known.At.IsZero() {
+		due = known.At
+	}
+	if theirs, ok := i.ca.Now(); !ok || !early(due, time.Now(), theirs) {
+		return nil
+	}
+	if err := i.ca.Probe(ctx); err != nil { // our clock may have stood still in a suspended machine
+		return err
+	}
+	now := time.Now()
+	theirs, _ := i.ca.Now()
+	if !early(due, now, theirs) {
+		return nil
+	}
+	return &waitError{until: now.Add(time.Hour), why: fmt.Sprintf(
+		"it is due at %s, which is past by our clock (%s) and not by the CA's (%s): set the clock",
+		due.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), theirs.UTC().Format(time.RFC3339))}
+}
+
+func early(due, ours, theirs time.Time) bool {
+	return ours.After(due) && theirs.Before(due.Add(-clockStep)) && ours.Sub(theirs) > clockStep
+}
+
+// usual is package cert's time without a word of the CA.
+func usual(leaf *x509.Certificate) time.Time {
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	if life < 10*24*time.Hour {
+		return leaf.NotBefore.Add(life / 2)
+	}
+	return leaf.NotBefore.Add(life / 3 * 2)
+}
+
 // askRenewal asks the CA. What it said last stays true if it cannot be asked.
 func (i *Issuer) askRenewal(ctx context.Context, leaf *x509.Certificate, known renewalInfo) renewalInfo {
 	id, err := acmez.ARIUniqueIdentifier(leaf)

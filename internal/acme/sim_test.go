@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 0, "seeds of the simulation; 0: 200, 40 under the race detector, 20 with -short")
+	simSeeds = flag.Int("sim.seeds", 0, "seeds of the simulation; 0: 60, 30 under the race detector, 20 with -short")
 	simSeed  = flag.Uint64("sim.seed", 0, "only this seed")
 )
 
@@ -44,9 +44,9 @@ func TestSimulation(t *testing.T) {
 	case testing.Short():
 		seeds = 20
 	case raceDetector: // it takes four times as long
-		seeds = 40
+		seeds = 30
 	default:
-		seeds = 200
+		seeds = 60
 	}
 	first := uint64(1)
 	if *simSeed > 0 {
@@ -396,7 +396,8 @@ func (w *simWorld) boot(n int) *simReplica {
 	st := killpoint.Store(recorder{r.mem, w}, r.do)
 	o := Options{ID: "sim", Directory: w.ca.Directory(), Challenge: w.kind, DNS: pointDNS{w.dns, r.do}, Store: st, Logger: log}
 	c := newClient(o.Directory, "sim", nil)
-	c.http.Transport = &transport{base: smallca.Wire{CA: w.ca, Fault: w.wire}}
+	c.wire = &transport{base: smallca.Wire{CA: w.ca, Fault: w.wire}}
+	c.http.Transport = c.wire
 	i := assemble(o, pointCA{c, r.do}, func() {})
 	i.pace.model = w.model
 	index, err := cert.NewIndex(cert.IndexOptions{})

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,7 @@ const (
 	maxAnswer      = 64 << 10
 	maxCertificate = 256 << 10
 	maxRetryAfter  = 7 * 24 * time.Hour
+	limitedFor     = 10 * time.Minute // without Retry-After
 )
 
 var errSpent = errors.New("not sent again: the first answer is lost or bad")
@@ -28,7 +30,20 @@ var errSpent = errors.New("not sent again: the first answer is lost or bad")
 // context) that lets no second POST pass after such an end, and keeps what
 // the library throws away.
 type transport struct {
-	base http.RoundTripper
+	base  http.RoundTripper
+	clock atomic.Pointer[answered]
+}
+
+// answered is when the CA answered, by its clock and by ours.
+type answered struct{ theirs, ours time.Time }
+
+// now is the CA's time.
+func (t *transport) now() (time.Time, bool) {
+	a := t.clock.Load()
+	if a == nil {
+		return time.Time{}, false
+	}
+	return a.theirs.Add(time.Since(a.ours)), true // monotonic
 }
 
 // record is what one call of the CA saw. A call is one goroutine.
@@ -89,6 +104,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		t.clock.Store(&answered{date, time.Now()})
+	}
 	r.note(req, resp, body, post)
 	return resp, nil
 }
@@ -130,8 +148,11 @@ func (r *record) failure(ctx context.Context, op string, err error) error {
 	if e.Problem == nil && !strings.Contains(r.kind, "html") {
 		e.Text = oneLine(string(r.body[:min(len(r.body), 300)]))
 	}
-	if r.retryAfter > 0 {
+	switch {
+	case r.retryAfter > 0:
 		e.After = time.Now().Add(r.retryAfter)
+	case e.Status == http.StatusTooManyRequests:
+		e.After = time.Now().Add(limitedFor) // it does not say; at once would be wrong
 	}
 	return e
 }
