@@ -24,7 +24,7 @@ func Do(point string, act func() error) error {
 // whichever of its processes comes by first: "kill before CA newOrder", "stop
 // after put orders". The process takes the file away (the pid is added to its
 // name) and obeys.
-const orderFile = "GATEHOUSE_KILLPOINT"
+const orderFile = "KILLPOINT_FILE"
 
 func at(point string) {
 	file := os.Getenv(orderFile)

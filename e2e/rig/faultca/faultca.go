@@ -107,6 +107,7 @@ type Proxy struct {
 	ordered   map[string]int    // names: accepted newOrders
 	finalized map[string]int    // names: accepted finalizes
 	accepted  map[Step]int
+	arrivals  []arrival
 	keys      map[string]bool // of accounts
 }
 
@@ -214,6 +215,24 @@ func (p *Proxy) Certificates(names ...string) int {
 	return p.count(func() int { return p.finalized[nameSet(names)] })
 }
 
+type arrival struct {
+	at   time.Time
+	step Step
+}
+
+// Since is when the first request after t came that was for one of the steps,
+// whatever became of it.
+func (p *Proxy) Since(t time.Time, steps ...Step) (at time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.arrivals {
+		if a.at.After(t) && slices.Contains(steps, a.step) {
+			return a.at, true
+		}
+	}
+	return time.Time{}, false
+}
+
 // AccountKeys is how many different keys accounts were made with.
 func (p *Proxy) AccountKeys() int { return p.count(func() int { return len(p.keys) }) }
 
@@ -249,6 +268,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	step := stepOf(req.URL.Path)
+	p.count(func() int {
+		p.arrivals = append(p.arrivals, arrival{time.Now(), step})
+		return 0
+	})
 	f := p.fault(step)
 	time.Sleep(f.Delay)
 	if f.Status != 0 {
