@@ -20,6 +20,7 @@ import (
 const certsHelp = `gatehouse certs [list] [NAME...] [--json] [flags]
 gatehouse certs renew NAME... [--wait=1m] [flags]
 gatehouse certs import PATH... [--dry-run] [flags]
+gatehouse certs rollover [flags]
 
 Reads the store the replicas share, with the same settings as run; no replica need be up.
 
@@ -28,6 +29,7 @@ Reads the store the replicas share, with the same settings as run; no replica ne
   renew     have the replicas order NAME now: before it is due, and whatever the next attempt's time is. Waits for the outcome
   import    take certificates over, so that no order is needed until they are due: acme.json of any Traefik, folders of certmagic
             (Caddy), lego and certbot, PEM files. What the store holds is kept if it lasts as long
+  rollover  give the ACME accounts new keys (RFC 8555, 7.3.5), in two steps that can be cut off anywhere
 
   --json    list as JSON, as /api/certificates shows it
 
@@ -46,7 +48,7 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 	}
 	words := loaded.Flags.Args
 	do := "list"
-	if len(words) > 0 && slices.Contains([]string{"list", "renew", "import"}, words[0]) {
+	if len(words) > 0 && slices.Contains([]string{"list", "renew", "import", "rollover"}, words[0]) {
 		do, words = words[0], words[1:]
 	}
 	t, err := openTool(ctx, loaded, errOut)
@@ -59,6 +61,8 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return t.renew(ctx, words, out)
 	case "import":
 		return t.importFrom(ctx, words, out)
+	case "rollover":
+		return t.rollover(ctx, out)
 	}
 	return t.list(ctx, words, out)
 }

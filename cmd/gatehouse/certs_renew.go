@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"gatehouse/internal/acme"
 	"gatehouse/internal/cert"
 	"gatehouse/internal/store"
 )
@@ -90,4 +91,23 @@ func progressLine(s cert.Status) string {
 		return s.Holder + " works on it"
 	}
 	return s.Holder + ": " + s.Journal
+}
+
+// rollover gives every ACME account a new key.
+func (t *tool) rollover(ctx context.Context, out io.Writer) error {
+	if t.certs.acme == nil {
+		return errors.New("there is no ACME account: add [acme]")
+	}
+	var failed []error
+	for _, i := range append([]*acme.Issuer{t.certs.acme}, t.certs.orders.fallback...) {
+		bounded, cancel := context.WithTimeout(ctx, 2*time.Minute)
+		account, err := i.Rollover(bounded)
+		cancel()
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", i.ID(), err))
+			continue
+		}
+		fmt.Fprintf(out, "%s: account %s has a new key\n", i.ID(), account)
+	}
+	return errors.Join(failed...)
 }

@@ -174,6 +174,7 @@ main = "office.example.com"
 		t.Errorf("a name nobody permits is in the store:\n%s", out)
 	}
 
+	wantVerb(t, 0, []string{"has a new key"}, "certs", "rollover", "-c", file) // the renewal that follows is signed by it
 	before, _ := verbOut(t, "certs", "office.example.com", "-c", file)
 	wantVerb(t, 0, []string{"asked office.example.com to be ordered now", "done: serial"}, "certs", "renew", "office.example.com", "-c", file)
 	if after, _ := verbOut(t, "certs", "office.example.com", "-c", file); after == before || strings.Contains(after, "asked for") {

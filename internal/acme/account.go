@@ -31,8 +31,9 @@ func (e EAB) LogValue() slog.Value { return slog.StringValue(e.KeyID) }
 // found again by its key.
 type account struct {
 	Version   int      `json:"version"`
-	Directory string   `json:"directory"` // where Location is valid
-	Key       []byte   `json:"key"`       // PKCS#8 PEM
+	Directory string   `json:"directory"`      // where Location is valid
+	Key       []byte   `json:"key"`            // PKCS#8 PEM
+	Next      []byte   `json:"next,omitempty"` // PKCS#8 PEM: the CA may have been told that it takes the place of Key
 	Location  string   `json:"location,omitempty"`
 	Contact   []string `json:"contact,omitempty"`
 }
@@ -62,15 +63,27 @@ type accounts struct {
 	ca        accountCA
 	log       *slog.Logger
 
-	known atomic.Pointer[acmez.Account]
+	keys keyCA // nil: this CA cannot change keys
+
+	known atomic.Pointer[knownAccount]
+}
+
+// knownAccount is the account as it was stored at a revision.
+type knownAccount struct {
+	acmez.Account
+	revision store.Revision
 }
 
 func (a *accounts) key() string { return "accounts/" + a.issuer }
 
-// get gives the account, making it if there is none.
+// get gives the account, making it if there is none. What is known is used for
+// as long as it is what is stored: its key may have been changed.
 func (a *accounts) get(ctx context.Context) (acmez.Account, error) {
 	if known := a.known.Load(); known != nil {
-		return *known, nil
+		e, err := a.store.Get(ctx, a.key())
+		if err == nil && e.Revision == known.revision || err != nil && !errors.Is(err, store.ErrNotFound) {
+			return known.Account, nil
+		}
 	}
 	return a.settle(ctx, "")
 }
@@ -91,6 +104,9 @@ func (a *accounts) settle(ctx context.Context, stale string) (acmez.Account, err
 		_ = lease.Release(ctx) // it ends by itself if this fails
 	}()
 	ctx = guarded(lease)
+	if err := a.finishRollover(ctx, lease); err != nil {
+		return acmez.Account{}, err
+	}
 	if found, ok, err := a.load(ctx, lease.Get, stale); err != nil || ok {
 		return found, err
 	}
@@ -110,11 +126,11 @@ func (a *accounts) load(ctx context.Context, get func(context.Context, string) (
 	if err != nil {
 		return acmez.Account{}, false, fmt.Errorf("read account %s: %w; mend it, or delete it to register anew", a.key(), err)
 	}
-	if rec.Location == "" || rec.Location == stale || rec.Directory != a.directory {
+	if rec.Location == "" || rec.Location == stale || rec.Directory != a.directory || len(rec.Next) > 0 {
 		return acmez.Account{}, false, nil
 	}
 	found := acmez.Account{Status: acmez.StatusValid, Contact: rec.Contact, Location: rec.Location, PrivateKey: key}
-	a.known.Store(&found)
+	a.known.Store(&knownAccount{found, e.Revision})
 	return found, true, nil
 }
 
@@ -154,12 +170,13 @@ func (a *accounts) register(ctx context.Context, lease store.Lease) (acmez.Accou
 		return acmez.Account{}, err
 	}
 	rec.Location = made.Location
-	if _, err := a.put(ctx, lease, rec, e.Revision); err != nil {
+	rev, err := a.put(ctx, lease, rec, e.Revision)
+	if err != nil {
 		return acmez.Account{}, err
 	}
 	a.log.Info("account registered", "issuer", a.issuer, "account", made.Location)
 	found := acmez.Account{Status: acmez.StatusValid, Contact: rec.Contact, Location: rec.Location, PrivateKey: key}
-	a.known.Store(&found)
+	a.known.Store(&knownAccount{found, rev})
 	return found, nil
 }
 

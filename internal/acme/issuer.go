@@ -119,6 +119,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	keys, _ := ca.(keyCA)
 	if killpoint.On {
 		ca = pointCA{ca, killpoint.Do}
 		if o.DNS != nil {
@@ -126,13 +127,13 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 		}
 	}
 	log := o.Logger.With("issuer", o.ID)
-	a := &accounts{issuer: cmp.Or(o.Account, o.ID), directory: o.Directory, eab: o.EAB, store: o.Store, ca: ca, log: o.Logger}
+	a := &accounts{issuer: cmp.Or(o.Account, o.ID), directory: o.Directory, eab: o.EAB, store: o.Store, ca: ca, keys: keys, log: o.Logger}
 	if o.Email != "" {
 		a.contact = []string{"mailto:" + o.Email}
 	}
 	return &Issuer{
 		opts: o, ca: ca, accounts: a, log: log, close: closeCA,
-		pace: &pace{issuer: o.ID, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
+		pace: &pace{issuer: a.issuer, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
 		timing: timing{
 			pollFirst: time.Second, pollMost: 10 * time.Second, pollWhole: 15 * time.Minute,
 			retryFirst: time.Second, retries: 4, retryAfterMost: 10 * time.Second,
