@@ -46,6 +46,7 @@ type configMap struct {
 
 	mu      sync.Mutex
 	pending string // what people should know; "" if the newest version is in force
+	refused bool   // because it has mistakes
 }
 
 // takeConfigMap takes --configmap NAMESPACE/NAME out of the arguments.
@@ -177,15 +178,15 @@ func (c *configMap) take(ctx context.Context, object *corev1.ConfigMap) {
 	switch {
 	case err != nil:
 		c.log.Error("the changed configuration has mistakes; the one before it stays in force", "configmap", c.namespace+"/"+c.name, "error", err)
-		c.tell("the ConfigMap " + c.namespace + "/" + c.name + " has mistakes, the version before it is in force: " + err.Error())
+		c.tell("the ConfigMap "+c.namespace+"/"+c.name+" has mistakes, the version before it is in force: "+err.Error(), true)
 		news.Warning, news.Reason, news.Note = true, "ConfigurationRejected", "The version before stays in force: "+err.Error()
 	case !config.SameSettings(loaded.Static, c.static):
 		c.log.Warn("the changed configuration has static settings that differ; routes are in force at once, those after a restart", "configmap", c.namespace+"/"+c.name)
-		c.tell("static settings of the ConfigMap " + c.namespace + "/" + c.name + " have changed and are in force after a restart")
+		c.tell("static settings of the ConfigMap "+c.namespace+"/"+c.name+" have changed and are in force after a restart", false)
 		news.Warning, news.Reason, news.Note = true, "RestartNeeded", "Routes are in force; static settings that changed are after a restart."
 	default:
 		c.log.Info("the changed configuration is in force", "configmap", c.namespace+"/"+c.name)
-		c.tell("")
+		c.tell("", false)
 		news.Reason, news.Note = "ConfigurationLoaded", "This version is in force."
 	}
 	if err := c.client.Tell(ctx, news); err != nil && ctx.Err() == nil {
@@ -220,10 +221,23 @@ func (c *configMap) check(object *corev1.ConfigMap) (config.Loaded, error) {
 	return loaded, nil
 }
 
-func (c *configMap) tell(pending string) {
+func (c *configMap) tell(pending string, refused bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending = pending
+	c.pending, c.refused = pending, refused
+}
+
+// problems is what state says, for the API, the dashboard and the metrics.
+func (c *configMap) problems() []config.Problem {
+	message := c.state() // also of nil
+	if message == "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return []config.Problem{{
+		Origin: config.Origin{Provider: "kubernetes", Source: "ConfigMap " + c.namespace + "/" + c.name}, Message: message, Warning: !c.refused,
+	}}
 }
 
 // state is what /ready says beside yes or no; nil is no ConfigMap.

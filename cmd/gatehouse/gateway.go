@@ -211,8 +211,10 @@ func upstreamOptions(s *config.Static, log *slog.Logger) upstream.Options {
 func (g *gateway) makeAPI() {
 	o := api.Options{
 		Version: version(), Replica: g.name, Logger: g.log,
-		Sources:      func() map[string]config.Routing { return g.controller.State().Sources },
-		Problems:     func() []config.Problem { return g.controller.State().Problems },
+		Sources: func() map[string]config.Routing { return g.controller.State().Sources },
+		Problems: func() []config.Problem {
+			return append(g.configMap.problems(), g.controller.State().Problems...)
+		},
 		Ready:        g.ready,
 		Snapshot:     g.proxy.Snapshot,
 		Certificates: g.certs.keeper.Status,

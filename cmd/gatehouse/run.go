@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 
 	"gatehouse/internal/handover"
 
@@ -53,6 +55,9 @@ func serve(ctx context.Context, args []string, inherited *handover.Inherited, er
 	loaded, problems, err := load(runHelp, args, errOut)
 	if err != nil {
 		return err
+	}
+	if followed != nil && !strings.HasPrefix(loaded.File, followed.dir) {
+		return usageError(fmt.Errorf("--configmap and -c %s: give one of them", loaded.File))
 	}
 	if rest := loaded.Flags.Args; len(rest) > 0 {
 		return usageError(unexpected(rest))

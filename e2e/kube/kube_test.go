@@ -134,9 +134,10 @@ func (s *stage) owner(t *testing.T) string {
 	return ""
 }
 
-// slowCA lets the CA take its time where an authorization is looked at.
+// slowCA lets the CA take its time over the first look at an authorization: long
+// enough to be killed in, and over before another takes the Lease.
 func (s *stage) slowCA() {
-	s.proxy.Inject(faultca.Fault{Step: faultca.Authorization, Delay: 2 * time.Second, Times: 3})
+	s.proxy.Inject(faultca.Fault{Step: faultca.Authorization, Delay: 4 * time.Second})
 }
 
 func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {

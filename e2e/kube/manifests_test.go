@@ -149,7 +149,7 @@ func TestRights(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			s := start(t, options{mode: mode, http01: true})
-			if err := s.deploy(t.Context()); err != nil {
+			if err := s.deploy(t.Context(), "--lifeCycle.requestAcceptGraceTimeout=100ms"); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := timeout(t, time.Minute)
