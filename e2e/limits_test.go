@@ -161,6 +161,11 @@ func TestReadyFailsFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := time.Now()
+	for _, s := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} { // of use no more, but no end either
+		if err := a.process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	eventually(t, time.Second, func() error { return expect(http.DefaultClient, "http://"+a.http+"/ready", "503") })
 	if closes, err := ask(c, in, "/"); closes || err != nil {
 		t.Errorf("not served as before: closes %v, %v", closes, err)

@@ -346,7 +346,7 @@ func protectedRun(ctx context.Context, run func(context.Context) error) (err err
 func (g *gateway) reopenOnSignal(ctx context.Context) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
-	defer signal.Stop(signals)
+	defer signal.Ignore(syscall.SIGUSR1)
 	for {
 		select {
 		case <-ctx.Done():

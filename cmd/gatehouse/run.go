@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"gatehouse/internal/handover"
-
 	"gatehouse/internal/store"
 )
 
@@ -25,6 +26,7 @@ With --configmap NAMESPACE/NAME the file is a key of that ConfigMap, read and fo
 `
 
 func run(ctx context.Context, args []string, out, errOut io.Writer) error {
+	signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2) // they end a process that does not know them yet
 	inherited, err := handover.Take()
 	if err == nil {
 		err = serve(ctx, args, inherited, errOut)

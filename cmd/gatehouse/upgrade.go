@@ -35,7 +35,7 @@ func programPath() (string, error) {
 func (g *gateway) upgradeOnSignal(ctx context.Context) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+	defer signal.Ignore(syscall.SIGUSR2) // while draining, as before the start was over
 	for {
 		select {
 		case <-ctx.Done():

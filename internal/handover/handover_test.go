@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets this program play the successor.
@@ -111,6 +113,11 @@ func TestStartTellsWhy(t *testing.T) {
 		}
 		_, err := Start(ctx, Plan{Path: os.Args[0], Sockets: list})
 		cancel()
+		for _, s := range list {
+			if !nonblocking(t, s.File) { // accepting could no longer be interrupted
+				t.Errorf("%s: the socket %s was made blocking for this process too", play, s.Name)
+			}
+		}
 		if err == nil || !strings.HasPrefix(err.Error(), "start successor "+os.Args[0]+": ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", play, err, want)
 		}
@@ -118,6 +125,19 @@ func TestStartTellsWhy(t *testing.T) {
 	if _, err := Start(t.Context(), Plan{Path: "/nowhere"}); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
+}
+
+func nonblocking(t *testing.T, f *os.File) (yes bool) {
+	t.Helper()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
+		yes = err == nil && flags&unix.O_NONBLOCK != 0
+	})
+	return yes
 }
 
 // TestTakeNothing: variables meant for another process are nobody's.

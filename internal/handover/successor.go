@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Socket is one to hand over; whoever made it closes File.
@@ -50,17 +51,13 @@ func Start(ctx context.Context, p Plan) (*Successor, error) {
 		theirReport.Close()
 		return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
 	}
-	cmd := exec.Command(p.Path, p.Args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	var names []string
+	files, names := []*os.File{os.Stdin, os.Stdout, os.Stderr}, []string{}
 	for _, s := range p.Sockets {
 		names = append(names, s.Name)
-		cmd.ExtraFiles = append(cmd.ExtraFiles, s.File)
+		files = append(files, s.File)
 	}
-	cmd.ExtraFiles = append(cmd.ExtraFiles, theirReport, theirAlive)
-	cmd.Env = append(os.Environ(), envCount+"="+strconv.Itoa(len(p.Sockets)), envNames+"="+strings.Join(names, ":"),
-		envPredecessor+"="+strconv.Itoa(os.Getpid()))
-	err = cmd.Start()
+	process, err := spawn(p, append(files, theirReport, theirAlive), envCount+"="+strconv.Itoa(len(p.Sockets)),
+		envNames+"="+strings.Join(names, ":"), envPredecessor+"="+strconv.Itoa(os.Getpid()))
 	theirReport.Close()
 	theirAlive.Close()
 	if err != nil {
@@ -73,8 +70,9 @@ func Start(ctx context.Context, p Plan) (*Successor, error) {
 		word <- string(text)
 	}()
 	ended := make(chan struct{})
+	var state *os.ProcessState
 	go func() { // also when it serves: nothing is left behind
-		cmd.Wait() //nolint:errcheck // ProcessState has it
+		state, _ = process.Wait()
 		close(ended)
 	}()
 	var said string
@@ -84,10 +82,10 @@ func Start(ctx context.Context, p Plan) (*Successor, error) {
 		err = context.Cause(ctx)
 	}
 	if said == readyWord {
-		return &Successor{PID: cmd.Process.Pid, alive: alive}, nil
+		return &Successor{PID: process.Pid, alive: alive}, nil
 	}
 	alive.Close()
-	cmd.Process.Kill() //nolint:errcheck // it may have ended
+	process.Kill() //nolint:errcheck // it may have ended
 	<-ended
 	switch {
 	case err != nil:
@@ -95,7 +93,28 @@ func Start(ctx context.Context, p Plan) (*Successor, error) {
 	case said != "":
 		err = errors.New(said)
 	default:
-		err = fmt.Errorf("it ended before it was ready: %v", cmd.ProcessState)
+		err = fmt.Errorf("it ended before it was ready: %v", state)
 	}
 	return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
+}
+
+// spawn starts the process by the system call itself: os/exec would make the
+// sockets blocking, for this process too, as both share their state.
+func spawn(p Plan, files []*os.File, env ...string) (*os.Process, error) {
+	attr := &syscall.ProcAttr{Env: append(os.Environ(), env...)}
+	for _, f := range files {
+		raw, err := f.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { attr.Files = append(attr.Files, fd) })
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	pid, err := syscall.ForkExec(p.Path, append([]string{p.Path}, p.Args...), attr)
+	runtime.KeepAlive(files)
+	if err != nil {
+		return nil, err
+	}
+	return os.FindProcess(pid)
 }
