@@ -293,12 +293,14 @@ func (w *way) send(t testing.TB, request string) string {
 		n, err := c.Read(b)
 		answer.Write(b[:n])
 		if n > 0 {
-			wait = 60 * time.Millisecond // what else there is comes at once
+			if !half {
+				wait = 60 * time.Millisecond // what else there is comes at once
+			}
 			continue
 		}
 		if ne, ok := err.(net.Error); ok && ne.Timeout() && !half {
-			half = true
-			c.(*net.TCPConn).CloseWrite() //nolint:errcheck // then Read says so
+			half, wait = true, 3*time.Second // the server ends now
+			c.(*net.TCPConn).CloseWrite()    //nolint:errcheck // then Read says so
 			continue
 		}
 		return answer.String()
