@@ -66,7 +66,7 @@ fuzz: ## every fuzz target, 30 s each
 	@e2e/tools/fuzz 30s
 
 .PHONY: fire
-fire: tools ## certificates under fire, about an hour: 2,000 seeds, 1,000 kills on each store, takeovers; FIRE=-fire.replicas=5
+fire: tools ## certificates under fire, some hours: 2,000 seeds, 1,000 kills and stops on each store; FIRE=-fire.replicas=5
 	$(GO) test ./internal/acme -run 'TestSimulation|TestCAIsDown|TestNoLimit|TestRenewalsInTheWindow' -sim.seeds 2000 -sim.long -timeout 3h -v
 	$(GO) test ./e2e/fire -fire.kills 1000 -fire.stops 1000 -fire.takeovers 100 -timeout 12h -v $(FIRE)
 

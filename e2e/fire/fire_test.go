@@ -258,11 +258,15 @@ func TestTakeover(t *testing.T) {
 			}
 			mostKilled := map[string]time.Duration{"etcd": 6 * time.Second, "etcd2": 7 * time.Second, "file": 7 * time.Second}[kind]
 			t.Logf("%s, TTL %s: after SIGKILL %s; after SIGTERM %s", kind, ttl, spread(killed), spread(asked))
+			mostAsked := 300 * time.Millisecond
+			if *takeovers == 0 { // beside other tests, and once
+				mostKilled, mostAsked = 2*mostKilled, 3*time.Second
+			}
 			if p := quantile(killed, 0.99); p > mostKilled {
 				t.Errorf("after SIGKILL: p99 %s, want at most %s", p, mostKilled)
 			}
-			if p := quantile(asked, 0.99); p > 300*time.Millisecond {
-				t.Errorf("after SIGTERM: p99 %s, want at most 0.3 s", p)
+			if p := quantile(asked, 0.99); p > mostAsked {
+				t.Errorf("after SIGTERM: p99 %s, want at most %s", p, mostAsked)
 			}
 			w.judge(t, generation)
 		})
