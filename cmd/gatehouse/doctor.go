@@ -161,8 +161,8 @@ func (d *checkUp) addresses(ctx context.Context) {
 	}
 	ips, err := d.resolver.LookupNetIP(ctx, "ip", d.base())
 	switch {
-	case err != nil && d.challengeType() == "dns-01":
-		d.note("no address: %v (dns-01 needs none)", err)
+	case err != nil && strings.HasPrefix(d.challengeType(), "dns-"):
+		d.note("no address: %v (%s needs none)", err, d.challengeType())
 	case err != nil:
 		d.fail("no address: %v", err)
 	default:
@@ -205,6 +205,8 @@ func (d *checkUp) challengeType() string {
 	switch a := d.static.ACME; {
 	case a == nil:
 		return ""
+	case a.DNSChallenge != nil && a.DNSChallenge.Persist:
+		return "dns-persist-01"
 	case a.DNSChallenge != nil:
 		return "dns-01"
 	case a.HTTPChallenge != nil:
@@ -226,6 +228,8 @@ func (d *checkUp) challenge(ctx context.Context) {
 	switch kind {
 	case "dns-01":
 		d.dns(ctx)
+	case "dns-persist-01":
+		d.persist(ctx)
 	case "http-01":
 		d.http(ctx)
 	default:

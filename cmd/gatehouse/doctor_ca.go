@@ -116,6 +116,35 @@ func (d *checkUp) dns(ctx context.Context) {
 	d.more(i.Table())
 }
 
+// persist tells which record has to stand, and whether it does.
+func (d *checkUp) persist(ctx context.Context) {
+	if len(d.identities) == 0 {
+		d.note("the CA does not say which name of its own belongs into the record")
+		return
+	}
+	name, value, err := d.certs.acme.PersistRecord(ctx, d.name, d.identities[0])
+	if err != nil {
+		d.fail("the record cannot be told: %v", err)
+		return
+	}
+	values, queries, err := d.finder.Texts(ctx, name)
+	switch {
+	case err != nil:
+		d.fail("%v", err)
+	case acme.Persisted(values, value, time.Now()):
+		d.ok("%s TXT %q is there", name, value)
+	default:
+		d.fail("create this record, which then stays:")
+		d.more(fmt.Sprintf("%s. TXT %q", name, value))
+		for _, v := range values {
+			d.more("there is: " + v)
+		}
+	}
+	for _, q := range queries {
+		d.more(q.String())
+	}
+}
+
 // http has the replicas answer a probe and asks for it as a CA would.
 func (d *checkUp) http(ctx context.Context) {
 	probe, err := acme.PutProbe(ctx, d.shared)

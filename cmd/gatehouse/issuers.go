@@ -2,11 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"gatehouse/internal/acme"
+	"gatehouse/internal/acme/dns"
 	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
 	"gatehouse/internal/store"
@@ -68,6 +70,12 @@ func newACME(a *config.ACME, shared store.Store, barrier *acme.Barrier, log *slo
 	issuers := acmeIssuers{second: map[string]*acme.Issuer{}}
 	base := acme.Options{Store: shared, Logger: log, UserAgent: "gatehouse/" + version(), Barrier: barrier.Wait, KeyType: acme.KeyType(a.KeyType)}
 	switch {
+	case a.DNSChallenge != nil && a.DNSChallenge.Persist:
+		finder := dns.NewFinder("", nil, a.DNSChallenge.Resolvers)
+		base.Challenge, base.Texts = "dns-persist-01", func(ctx context.Context, name string) ([]string, error) {
+			values, _, err := finder.Texts(ctx, name)
+			return values, err
+		}
 	case a.DNSChallenge != nil:
 		solver, err := newSolver(a.DNSChallenge, log)
 		if err != nil {

@@ -76,6 +76,14 @@ type knownAccount struct {
 
 func (a *accounts) key() string { return "accounts/" + a.issuer }
 
+// url is the account's, as far as it is known.
+func (a *accounts) url() string {
+	if known := a.known.Load(); known != nil {
+		return known.Location
+	}
+	return ""
+}
+
 // get gives the account, making it if there is none. What is known is used for
 // as long as it is what is stored: its key may have been changed.
 func (a *accounts) get(ctx context.Context) (acmez.Account, error) {

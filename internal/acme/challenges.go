@@ -49,13 +49,16 @@ type solver struct {
 	order string // the journal's key
 	// barrier waits until every replica has entries of the store; nil: no wait.
 	barrier func(ctx context.Context, keys []string)
+	// For dns-persist-01: the TXT records at a name, and our account's URL.
+	texts   func(ctx context.Context, name string) ([]string, error)
+	account func() string
 }
 
 // choose makes the journal's challenge for an authorization.
 func (s solver) choose(ctx context.Context, z acmez.Authorization, kind string) (challenge, error) {
 	offered := make([]string, 0, len(z.Challenges))
 	for _, c := range z.Challenges {
-		if c.Type != kind || c.Token == "" {
+		if c.Type != kind || c.Token == "" && kind != dnsPersist01 {
 			offered = append(offered, c.Type)
 			continue
 		}
@@ -64,6 +67,11 @@ func (s solver) choose(ctx context.Context, z acmez.Authorization, kind string) 
 			URL: c.URL, Token: c.Token, Expires: z.Expires, State: chosen,
 		}
 		switch kind {
+		case dnsPersist01:
+			var err error
+			if chosen.Value, err = s.choosePersist(z, c); err != nil {
+				return challenge{}, err
+			}
 		case http01:
 			chosen.Value = c.KeyAuthorization
 		case tlsALPN01:
@@ -92,9 +100,12 @@ func (s solver) present(ctx context.Context, c challenge, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if c.Type == dns01 {
+	switch c.Type {
+	case dns01:
 		err = s.dns.Present(ctx, c.Record.record())
-	} else {
+	case dnsPersist01:
+		err = s.lookPersist(ctx, c)
+	default:
 		err = s.putEntry(ctx, c, now)
 	}
 	if err != nil {
@@ -178,7 +189,7 @@ func (s solver) seen(ctx context.Context, cs []challenge) bool {
 // cleanUp takes away what present wrote, if it is still ours.
 func (s solver) cleanUp(ctx context.Context, c challenge) error {
 	err := held(ctx)
-	if err != nil {
+	if err != nil || c.Type == dnsPersist01 { // which stays
 		return err
 	}
 	if c.Type == dns01 {
@@ -241,9 +252,9 @@ func checkNames(names []string, kind string) error {
 		switch {
 		case !validName(base) || wildcard && net.ParseIP(base) != nil:
 			return fmt.Errorf("%q is no name a certificate can have", name)
-		case wildcard && kind != dns01:
+		case wildcard && kind != dns01 && kind != dnsPersist01:
 			return fmt.Errorf("%s %s: a wildcard can only be proved by dns-01", kind, name)
-		case ip && kind == dns01:
+		case ip && (kind == dns01 || kind == dnsPersist01):
 			return fmt.Errorf("%s %s: an address can only be proved by http-01 or tls-alpn-01", kind, name)
 		}
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	PreferredChain string         // common name of the topmost issuer; empty: the CA's choice
 	Challenge      string         // "dns-01", "http-01" or "tls-alpn-01"
 	DNS            DNSSolver      // for dns-01
+	// Texts gives the TXT records at a name; for dns-persist-01.
+	Texts func(ctx context.Context, name string) ([]string, error)
 	// Barrier waits, within bounds, until every replica answers for these
 	// entries (see Barrier.Wait); nil: there is no other replica.
 	Barrier   func(ctx context.Context, keys []string)
@@ -92,6 +94,10 @@ func New(o Options) (*Issuer, error) {
 	}
 	switch o.Challenge {
 	case http01, tlsALPN01:
+	case dnsPersist01:
+		if o.Texts == nil {
+			return nil, errors.New("challenge dns-persist-01 needs somebody to ask for TXT records")
+		}
 	case dns01:
 		if o.DNS == nil {
 			return nil, errors.New("challenge dns-01 needs a DNS provider")
@@ -231,7 +237,8 @@ func (i *Issuer) open(ctx context.Context, req cert.Request) (*machine, error) {
 }
 
 func (i *Issuer) solver(req cert.Request) solver {
-	return solver{dns: i.opts.DNS, lease: req.Lease, order: journalKey(i.ID(), req.ID), barrier: i.opts.Barrier}
+	return solver{dns: i.opts.DNS, lease: req.Lease, order: journalKey(i.ID(), req.ID), barrier: i.opts.Barrier,
+		texts: i.opts.Texts, account: i.accounts.url}
 }
 
 // timed puts the CA's Retry-After where package cert finds it, and whether the

@@ -122,7 +122,7 @@ func (c challenge) check() error {
 		if !validToken(c.Token) {
 			return fmt.Errorf("token %.40q", c.Token)
 		}
-	case tlsALPN01:
+	case tlsALPN01, dnsPersist01:
 		if !validName(c.Name) {
 			return fmt.Errorf("name %.40q", c.Name)
 		}

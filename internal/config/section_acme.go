@@ -60,6 +60,7 @@ type ACMEFallback struct {
 
 // DNSChallenge proves names by TXT records. Resolvers empty: the system's.
 type DNSChallenge struct {
+	Persist                 bool              `key:"persist" help:"prove names by TXT records that stay, made by a person (dns-persist-01); no provider is needed"`
 	Provider                string            `key:"provider" help:"acme-dns, azuredns, cloudflare, digitalocean, dnsupdate, exec, gcloud, httpreq or route53"`
 	Settings                map[string]Secret `key:"settings" help:"of the provider, by the names its environment variables have"`
 	DelayBeforeCheck        Duration          `key:"delayBeforeCheck" help:"wait this long before the first look"`

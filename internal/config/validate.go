@@ -288,7 +288,7 @@ func (s *Static) validateACME() []Problem {
 	if challenges != 1 {
 		out = append(out, s.bad("acme", "more than one challenge", "one of dnsChallenge, httpChallenge, tlsChallenge"))
 	}
-	if a.DNSChallenge != nil && a.DNSChallenge.Provider == "" {
+	if a.DNSChallenge != nil && a.DNSChallenge.Provider == "" && !a.DNSChallenge.Persist {
 		out = append(out, s.bad("acme.dnsChallenge.provider", "missing", "route53, dnsupdate or another one of docs/dns"))
 	}
 	if a.HTTPChallenge != nil {
