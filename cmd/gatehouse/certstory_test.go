@@ -114,6 +114,8 @@ allow = ["*.customers.example"]
 entryPoint = "http"
 [[acme.domains]]
 main = "office.example.com"
+[[acme.domains]]
+main = "127.0.0.1"
 `, port, dir, pebble.Directory(), pebble.CAFile())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -149,6 +151,16 @@ main = "office.example.com"
 		}
 		_ = conn.Close()
 	}
+
+	// An address has a certificate as a name has; clients send no name for it.
+	within(t, 30*time.Second, "the address is served", r.log, func() error {
+		conn, err := tls.Dial("tcp", r.servers[1].Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+		return conn.ConnectionState().PeerCertificates[0].VerifyHostname("127.0.0.1")
+	})
 
 	// A name nobody configured, but the policy permits: asked for once, served soon.
 	served := func(name string) string {
