@@ -39,6 +39,7 @@ type configMap struct {
 	namespace, name string
 	args            []string // beside the file: flags
 	dir             string
+	copy            string // folder of this replica's copy of the last version in force; "": none
 	log             *slog.Logger
 	static          *config.Static // in force since the start
 	replica         string
@@ -84,12 +85,18 @@ func openConfigMap(ctx context.Context, where string, args []string, errOut io.W
 	if c.dir, err = os.MkdirTemp("", "gatehouse-configmap-"); err != nil {
 		return nil, fmt.Errorf("make a folder for the ConfigMap's files (where the root file system is read-only, mount an emptyDir at /tmp): %w", err)
 	}
+	c.copy = configMapCopy(where, args)
 	var backoff store.Backoff
-	for {
+	for start := time.Now(); ; {
 		object, err := kubeclient.ConfigMaps(client).Get(ctx, c.namespace, c.name)
 		if err == nil {
 			c.seen = object.ResourceVersion
 			return c, c.write(c.dir, object)
+		}
+		if time.Since(start) > copyPatience && c.restore() {
+			log.Warn("the configuration cannot be read; this replica's copy of it is used", "error", err, "next", configMapEvery)
+			c.tell("the configuration is this replica's copy: "+err.Error(), false)
+			return c, nil
 		}
 		next := backoff.Next()
 		if backoff.News(err) {
@@ -98,6 +105,58 @@ func openConfigMap(ctx context.Context, where string, args []string, errOut io.W
 		if !store.Sleep(ctx, next) {
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// configMapCopy is where this replica keeps its copy: below the folder that flags
+// and the environment say, or the usual one, as the rest is not known before it is
+// read.
+func configMapCopy(where string, args []string) string {
+	loaded, _ := config.Load(config.LoadInput{Args: args, Environ: os.Environ(), Search: []string{}})
+	if loaded.Static == nil || loaded.Static.Store == nil || loaded.Static.Store.CopyDirectory() == "" {
+		return ""
+	}
+	return filepath.Join(loaded.Static.Store.CopyDirectory(), "configmap", strings.ReplaceAll(where, "/", "."))
+}
+
+// restore takes the files of the copy; false: there is none.
+func (c *configMap) restore() bool {
+	entries, err := os.ReadDir(c.copy)
+	if c.copy == "" || err != nil || len(entries) == 0 {
+		return false
+	}
+	kept := &corev1.ConfigMap{Data: map[string]string{}}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), ".new") {
+			continue // half written
+		}
+		text, err := os.ReadFile(filepath.Join(c.copy, e.Name()))
+		if err != nil {
+			return false
+		}
+		kept.Data[e.Name()] = string(text)
+	}
+	return c.write(c.dir, kept) == nil
+}
+
+// save makes the copy what is in force.
+func (c *configMap) save() {
+	if c.copy == "" {
+		return
+	}
+	now := &corev1.ConfigMap{Data: map[string]string{}}
+	entries, err := os.ReadDir(c.dir)
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			text, rerr := os.ReadFile(filepath.Join(c.dir, e.Name()))
+			now.Data[e.Name()], err = string(text), errors.Join(err, rerr)
+		}
+	}
+	if err = errors.Join(err, os.MkdirAll(c.copy, 0o700)); err == nil {
+		err = c.write(c.copy, now)
+	}
+	if err != nil {
+		c.log.Warn("no copy of the configuration is kept: this replica cannot start while the API server is away", "error", err, "key", "store.copy")
 	}
 }
 
@@ -170,7 +229,9 @@ func (c *configMap) take(ctx context.Context, object *corev1.ConfigMap) {
 	loaded, err := c.check(object)
 	if err == nil {
 		applyBind(loaded.Static)
-		err = c.write(c.dir, object)
+		if err = c.write(c.dir, object); err == nil {
+			c.save()
+		}
 	}
 	news := kubeclient.News{About: corev1.ObjectReference{
 		APIVersion: "v1", Kind: "ConfigMap", Namespace: c.namespace, Name: c.name, UID: object.UID, ResourceVersion: object.ResourceVersion,

@@ -93,19 +93,27 @@ func TestConfigMap(t *testing.T) {
 	k.Apply(t, fmt.Sprintf(configMapRole, space))
 	t.Setenv("KUBECONFIG", k.UserKubeconfig(t, space, "post"))
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
-	ctx, stop := context.WithCancel(t.Context())
-	var log lockedBuffer
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"--configmap=" + space + "/proxy-config"}, io.Discard, &log) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+	directory := t.TempDir()
+	begin := func() (end func()) {
+		ctx, stop := context.WithCancel(t.Context())
+		var log lockedBuffer
+		ended := make(chan error, 1)
+		go func() {
+			ended <- run(ctx, []string{"--configmap=" + space + "/proxy-config", "--store.directory=" + directory}, io.Discard, &log)
+		}()
+		end = sync.OnceFunc(func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if t.Failed() {
+				t.Log(log.String())
+			}
+		})
+		t.Cleanup(end)
+		return end
+	}
+	end := begin()
 	says := func(what string, port int, path, want string) {
 		t.Helper()
 		var text string
@@ -138,6 +146,19 @@ func TestConfigMap(t *testing.T) {
 	put(route(servers["two"]))
 	says("back", web, "/", "two")
 	says("nothing to tell", admin, "/ready", `"reason": ""`)
+
+	// It starts while the API server is away, with what it had.
+	end()
+	k.KillAPI()
+	begin()
+	says("started from the copy", web, "/", "two")
+	says("which is told", admin, "/ready", "this replica's copy")
+	if err := k.StartAPI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(route(servers["one"]))
+	says("the API server is back", web, "/", "one")
+	says("nothing to tell again", admin, "/ready", `"reason": ""`)
 }
 
 func event(t *testing.T, k *kube.Kube, space, reason, note string) {

@@ -88,6 +88,7 @@ func serve(ctx context.Context, args []string, inherited *handover.Inherited, er
 	if followed != nil {
 		applyBind(loaded.Static)
 		followed.static, followed.log, followed.replica = loaded.Static, log, name
+		followed.save()
 	}
 	applyBind(static)
 	program, err := programPath()
