@@ -30,6 +30,7 @@ func Merge(sources map[string]Routing) (Routing, []Problem) {
 			m.out.Services[qualify(name, provider)] = Service{}
 		}
 		m.out.Certificates = append(m.out.Certificates, r.Certificates...)
+		m.out.Wishes = append(m.out.Wishes, r.Wishes...)
 	}
 	for provider, r := range sorted(sources) {
 		for name, s := range r.Services {
@@ -93,6 +94,9 @@ func (m *merger) router(name string, r Router, provider string) {
 		r.Middlewares[i] = full
 	}
 	full, ok := reference(m.out.Services, r.Service, provider)
+	if r.Closed {
+		full, ok = "", true
+	}
 	if !ok {
 		m.problems = append(m.problems, Problem{
 			Origin:  r.Origin,

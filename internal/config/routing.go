@@ -14,6 +14,7 @@ type Routing struct {
 	Middlewares  map[string]Middleware
 	Services     map[string]Service
 	Certificates []Certificate // certificates from files or PEM, for the handshake
+	Wishes       []Wish        // certificates asked for beside those of routers
 }
 
 // Router joins a rule to a service through middlewares.
@@ -24,6 +25,9 @@ type Router struct {
 	Priority    int      // > 0: this; else the length of the rule
 	Middlewares []string // names, in order, outermost first
 	Service     string
+	// Closed: what it matches is answered 404, as if nothing did, and so kept
+	// from less specific routers. It has no service.
+	Closed bool
 	// PassHostHeader overrides the service's setting; nil: the service decides.
 	PassHostHeader *bool
 	// TLS nil: served with and without TLS alike, as the entry point is.
@@ -154,4 +158,12 @@ type Certificate struct {
 	CertFile    string
 	KeyFile     string
 	EntryPoints []string // empty: all with TLS
+	// Hosts are the names it may be served for, of those it carries; empty: all.
+	Hosts []string
+}
+
+// Wish asks for a certificate for names that are served, if anybody issues.
+type Wish struct {
+	Origin Origin
+	Domain Domain
 }

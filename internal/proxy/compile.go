@@ -232,6 +232,9 @@ func (c *compiler) pointsOf(name string, d config.Router) []*building {
 // last gives the innermost handler of a router: its service, or the answer
 // where that is not there.
 func (c *compiler) last(r *router) http.Handler {
+	if r.declared.Closed {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { upstream.Refuse(w, http.StatusNotFound, NoRoute) })
+	}
 	service, ok := c.snapshot.services.Service(r.declared.Service)
 	if ok {
 		return service.Handler(r.declared.PassHostHeader)

@@ -1,0 +1,315 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"gatehouse/internal/config"
+)
+
+// Bounds of what one Ingress may ask for.
+const (
+	maxPaths      = 5000     // of one Ingress
+	maxAnnotation = 64 << 10 // bytes of one annotation
+)
+
+// Translator turns objects into routing. It remembers which Secrets held a
+// certificate; otherwise the result depends on its arguments alone. It may be
+// used by one goroutine at a time.
+type Translator struct {
+	certificates map[Name]checked
+}
+
+// Translate says what the objects mean. A part that cannot work is left out
+// alone, or answers 503 where its absence would let requests reach something
+// else; a finding tells of it.
+func (tr *Translator) Translate(o Objects, s Settings) Result {
+	t := &translation{
+		translator: tr, objects: o, settings: s, index: newIndex(o),
+		pools: map[poolKey]*pool{}, tunings: map[Name]*tuning{}, secrets: map[Name]bool{},
+		out: config.Routing{
+			Routers: make(map[string]config.Router, len(o.Ingresses)), Middlewares: map[string]config.Middleware{},
+			Services: make(map[string]config.Service, len(o.Services)),
+		},
+	}
+	t.unread()
+	var ours []*networkingv1.Ingress
+	class := newClasses(o, s)
+	for _, in := range o.Ingresses {
+		if in.DeletionTimestamp == nil && class.serves(in) {
+			ours = append(ours, in)
+		}
+	}
+	byAge(ours)
+	t.claimHosts(ours)
+	t.taken = make(map[routeKey]*networkingv1.Ingress, len(ours))
+	for _, in := range ours {
+		t.ingress(in)
+	}
+	t.close()
+	tr.forget(t.secrets)
+	slices.SortStableFunc(t.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Problem.Origin.Source, b.Problem.Origin.Source), cmp.Compare(a.Problem.String(), b.Problem.String()))
+	})
+	return Result{Routing: t.out, Findings: t.findings, Ours: ours, Secrets: t.secrets}
+}
+
+// translation is one translation under way.
+type translation struct {
+	translator *Translator
+	objects    Objects
+	settings   Settings
+	index      index
+	claims     claims
+	taken      map[routeKey]*networkingv1.Ingress // who has a path of a host
+	pools      map[poolKey]*pool
+	tunings    map[Name]*tuning // by Service
+	secrets    map[Name]bool
+	out        config.Routing
+	findings   []Finding
+}
+
+// routeKey is what two routes of a namespace may not share.
+type routeKey struct {
+	host, path string
+	kind       networkingv1.PathType
+}
+
+func (t *translation) find(in *networkingv1.Ingress, reason string, p config.Problem) {
+	if in != nil && p.Object == "" {
+		p.Object = "ingress " + nameOf(in).String()
+	}
+	t.findings = append(t.findings, Finding{in, reason, p})
+}
+
+// unread tells of kinds that are not known.
+func (t *translation) unread() {
+	for _, kind := range slices.Sorted(maps.Keys(t.objects.Unread)) {
+		t.find(nil, KindUnread, config.Problem{
+			Origin: config.Origin{Provider: name, Source: kind}, Warning: true,
+			Message: fmt.Sprintf("cannot be read: %v; what depends on them does not work, the rest does", t.objects.Unread[kind]),
+			Allowed: "a Role with get, list and watch on " + kind,
+		})
+	}
+}
+
+// ingress makes the routes of one Ingress.
+func (t *translation) ingress(in *networkingv1.Ingress) {
+	n := t.notes(in)
+	var order []routeKey
+	backends := map[routeKey][]networkingv1.IngressBackend{}
+	paths := 0
+	for _, rule := range in.Spec.Rules {
+		host := cleanHost(rule.Host)
+		if !t.claims.allows(in, host) || rule.HTTP == nil {
+			continue
+		}
+		for _, p := range rule.HTTP.Paths {
+			if paths++; paths > maxPaths {
+				break
+			}
+			key, trouble := keyOf(host, p)
+			if trouble != "" {
+				t.find(in, PathConflict, config.Problem{Origin: originOf(in, "spec.rules"), Message: trouble})
+				continue
+			}
+			if backends[key] == nil {
+				order = append(order, key)
+			}
+			backends[key] = append(backends[key], p.Backend)
+		}
+	}
+	if paths > maxPaths {
+		t.find(in, PathConflict, config.Problem{Origin: originOf(in, "spec.rules"), Message: "has too many paths; the rest is left out", Allowed: strconv.Itoa(maxPaths)})
+	}
+	for _, key := range order {
+		t.path(in, n, key, backends[key])
+	}
+	t.defaultBackend(in, n)
+	t.tls(in)
+}
+
+// keyOf is a path as it is compared; an element-wise prefix has no final slash.
+func keyOf(host string, p networkingv1.HTTPIngressPath) (key routeKey, trouble string) {
+	key = routeKey{host: host, path: p.Path, kind: networkingv1.PathTypeImplementationSpecific}
+	if p.PathType != nil {
+		key.kind = *p.PathType
+	}
+	switch key.kind {
+	case networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific:
+		if key.path == "" {
+			key.path = "/"
+		}
+	case networkingv1.PathTypePrefix:
+		key.path = strings.TrimRight(key.path, "/")
+	default:
+		return key, fmt.Sprintf("path %q has the type %q, which is not known; it is left out", p.Path, key.kind)
+	}
+	if key.path != "" && key.path[0] != '/' {
+		return key, fmt.Sprintf("path %q does not start with a slash; it is left out", p.Path)
+	}
+	return key, ""
+}
+
+// path makes the route of one path.
+func (t *translation) path(in *networkingv1.Ingress, n *notes, key routeKey, backends []networkingv1.IngressBackend) {
+	if first := t.taken[key]; first != nil {
+		t.find(in, PathConflict, config.Problem{Origin: originOf(in, "spec.rules"),
+			Message: fmt.Sprintf("%s%s is a path of Ingress %s already, which is older; it is left out", key.host, key.path, nameOf(first))})
+		return
+	}
+	t.taken[key] = in
+	name := routeName(in, key.host, key.kind, key.path)
+	pools := make([]*pool, len(backends))
+	for i, b := range backends {
+		pools[i] = t.told(in, b, n)
+	}
+	r := config.Router{
+		Origin: originOf(in, "spec.rules"), Service: pools[0].name, PassHostHeader: t.passHost(),
+		Priority: priority(key.host, kindRank[key.kind], length(key)),
+	}
+	if len(pools) > 1 {
+		r.Service = name
+		t.out.Services[name] = t.shares(in, n, backends, pools)
+	}
+	if key.path == "" || key.path == "/" && key.kind == networkingv1.PathTypeImplementationSpecific {
+		t.claims[key.host].root = true
+	}
+	r.Rule = hostRule(key.host, pathRule(key))
+	t.through(in, n, name, &r, &key, pools[0])
+	t.out.Routers[name] = r
+}
+
+// told is a backend whose trouble is reported to the Ingress that names it.
+func (t *translation) told(in *networkingv1.Ingress, b networkingv1.IngressBackend, n *notes) *pool {
+	p := t.backend(in, b, n.scheme)
+	if p.trouble != "" {
+		t.find(in, BackendMissing, config.Problem{Origin: originOf(in, "spec"), Allowed: p.allowed, Message: p.trouble + "; its paths answer 503"})
+	}
+	return p
+}
+
+// defaultBackend keeps an Ingress's default backend for its hosts, or for all
+// hosts nobody names if it has no rules.
+func (t *translation) defaultBackend(in *networkingv1.Ingress, n *notes) {
+	if in.Spec.DefaultBackend == nil {
+		return
+	}
+	p := t.told(in, *in.Spec.DefaultBackend, n)
+	for _, host := range hostsOf(in) {
+		if !t.claims.allows(in, host) {
+			continue
+		}
+		if c := t.claims[host]; c.fallback == "" {
+			c.fallback, c.fallbackOf, c.notes, c.pool = p.name, in, n, p
+		}
+	}
+}
+
+func (t *translation) passHost() *bool {
+	if !t.settings.HideHost {
+		return nil
+	}
+	return new(bool)
+}
+
+// kindRank puts Exact before Prefix before what is left to us, at one length.
+var kindRank = map[networkingv1.PathType]int{
+	networkingv1.PathTypeExact: 3, networkingv1.PathTypePrefix: 2, networkingv1.PathTypeImplementationSpecific: 1,
+}
+
+// length is what the path counts for: longer paths come first.
+func length(k routeKey) int { return len("Host:;PathPrefix:") + len(k.host) + max(len(k.path), 1) }
+
+// Priorities: a host that is named wins over a wildcard, which wins over no
+// host; then the longer path; then the kind. They stay below what people give
+// routers of other providers to come first.
+const (
+	perHost   = 1 << 18
+	maxLength = perHost/4 - 1
+)
+
+func priority(host string, kind, length int) int {
+	class := 2
+	switch {
+	case host == "":
+		class = 0
+	case strings.HasPrefix(host, "*."):
+		class = 1
+	}
+	return class*perHost + min(length, maxLength)*4 + kind + 1
+}
+
+// routeName is unambiguous: only the path, which comes last, may have a slash.
+func routeName(in *networkingv1.Ingress, host string, kind networkingv1.PathType, path string) string {
+	sign := map[networkingv1.PathType]string{networkingv1.PathTypeExact: "=", networkingv1.PathTypeImplementationSpecific: "~"}[kind]
+	if path == "" {
+		path = "/"
+	}
+	return strings.ReplaceAll(in.Namespace+"/"+in.Name+"/"+host+sign+path, "@", "%40")
+}
+
+// hostRule and pathRule write rules; every text of an object is quoted.
+func hostRule(host, rest string) string {
+	if host == "" {
+		return rest
+	}
+	return "Host(" + quote(host) + ") && " + rest
+}
+
+func pathRule(k routeKey) string {
+	switch {
+	case k.path == "":
+		return "PathPrefix(`/`)"
+	case k.kind == networkingv1.PathTypeExact:
+		return "Path(" + quote(k.path) + ")"
+	case k.kind == networkingv1.PathTypePrefix:
+		return "(Path(" + quote(k.path) + ") || PathPrefix(" + quote(k.path+"/") + "))"
+	}
+	return "PathPrefix(" + quote(k.path) + ")"
+}
+
+func quote(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c == '`' || c < ' ' || c >= 0x7f {
+			return strconv.Quote(s)
+		}
+	}
+	return "`" + s + "`"
+}
+
+// shares spreads the requests of a path that an Ingress names several times
+// over its backends: by service-weights, else alike.
+func (t *translation) shares(in *networkingv1.Ingress, n *notes, backends []networkingv1.IngressBackend, pools []*pool) config.Service {
+	s := config.Service{Origin: originOf(in, "spec.rules"), Weighted: &config.Weighted{}}
+	weights := n.weightsOf(backends)
+	seen := map[string]bool{}
+	for i, p := range pools {
+		if !seen[p.name] {
+			seen[p.name] = true
+			s.Weighted.Services = append(s.Weighted.Services, config.WeightedService{Name: p.name, Weight: weights[i]})
+		}
+	}
+	return s
+}
+
+// secret looks for a Secret in the Ingress's own namespace: there is no way to
+// name another's.
+func (t *translation) secret(in *networkingv1.Ingress, secret string, tls bool) (*corev1.Secret, error) {
+	name := Name{in.Namespace, secret}
+	t.secrets[name] = t.secrets[name] || tls
+	if s := t.index.secrets[name]; s != nil {
+		return s, nil
+	}
+	if err := t.objects.Unread["secrets"]; err != nil {
+		return nil, fmt.Errorf("read Secret %s: %w", name, err)
+	}
+	return nil, nil
+}
