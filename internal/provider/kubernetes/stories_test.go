@@ -1,8 +1,6 @@
 package kubernetes
 
 import (
-	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -12,12 +10,12 @@ import (
 	"strings"
 	"testing"
 
-	goyaml "github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	kyaml "sigs.k8s.io/yaml"
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/route"
@@ -77,7 +75,7 @@ func readObjects(t testing.TB, o *Objects, text []byte) {
 	t.Helper()
 	for doc := range strings.SplitSeq(string(text), "\n---\n") {
 		var head struct{ Kind, Unread string }
-		if err := goyaml.Unmarshal([]byte(doc), &head); err != nil {
+		if err := kyaml.Unmarshal([]byte(doc), &head); err != nil {
 			t.Fatal(err)
 		}
 		take := func(into any) { t.Helper(); decode(t, doc, into) }
@@ -130,13 +128,7 @@ func readObjects(t testing.TB, o *Objects, text []byte) {
 // decode reads YAML strictly by the names of JSON.
 func decode(t testing.TB, text string, into any) {
 	t.Helper()
-	j, err := goyaml.YAMLToJSON([]byte(text))
-	if err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	d := json.NewDecoder(bytes.NewReader(j))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := kyaml.UnmarshalStrict([]byte(text), into); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
 }

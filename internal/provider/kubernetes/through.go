@@ -26,7 +26,7 @@ func (t *translation) through(in *networkingv1.Ingress, n *notes, name string, r
 	}
 	rule, trouble := n.rule(key)
 	if trouble != "" {
-		t.refuse(in, n, n.written["rule-type"].key, trouble, "Path, PathPrefix, PathStrip or PathPrefixStrip")
+		t.refuse(in, n, "metadata.annotations", trouble, "rule-type: Path, PathPrefix, PathStrip or PathPrefixStrip; request-modifier: AddPrefix, ReplacePath or ReplacePathRegex")
 		r.Middlewares = []string{name + "/refused"}
 		return
 	}
@@ -123,6 +123,10 @@ func (n *notes) rule(key *routeKey) (rule, trouble string) {
 		rule = kind + ":" + quoted
 	}
 	if modifier != "" {
+		// A matcher in there would make the route another one than was checked.
+		if parsed, err := traefik1.ParseRule(modifier); err != nil || parsed.Text != "PathPrefix(`/`)" {
+			return "", "request-modifier " + strconv.Quote(modifier) + " is no modifier"
+		}
 		rule += ";" + modifier
 	}
 	return rule, ""

@@ -179,11 +179,11 @@ func (t *translation) path(in *networkingv1.Ingress, n *notes, key routeKey, bac
 		r.Service = name
 		t.out.Services[name] = t.shares(in, n, backends, pools)
 	}
-	if key.path == "" || key.path == "/" && key.kind == networkingv1.PathTypeImplementationSpecific {
-		t.claims[key.host].root = true
-	}
 	r.Rule = hostRule(key.host, pathRule(key))
 	t.through(in, n, name, &r, &key, pools[0])
+	if all := "PathPrefix(`/`)"; r.Rule == hostRule(key.host, all) || r.Rule == hostRule(key.host, "("+all+")") {
+		t.claims[key.host].root = true
+	}
 	t.out.Routers[name] = r
 }
 

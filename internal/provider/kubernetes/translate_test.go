@@ -95,7 +95,7 @@ func (r tenant) backend() networkingv1.IngressBackend {
 func TestTenants(t *testing.T) {
 	start := time.Unix(1_700_000_000, 0)
 	grants := 0
-	for seed := range uint64(4000) {
+	for seed := range uint64(1200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := tenant{r, "bank", start}.objects()
 		a := tenant{r, "a", start.Add(time.Hour)}.objects()
@@ -131,7 +131,7 @@ func TestTenants(t *testing.T) {
 			}
 		}
 	}
-	if grants < 100 {
+	if grants < 50 {
 		t.Errorf("only %d grants made a difference: the test tests nothing", grants)
 	}
 }
