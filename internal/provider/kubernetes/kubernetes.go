@@ -4,5 +4,182 @@
 // back: status and Events. It neither issues certificates nor serves requests.
 package kubernetes
 
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"gatehouse/internal/config"
+	"gatehouse/internal/kubeclient"
+)
+
 // name of the provider, which qualifies what it publishes: web@kubernetes.
 const name = "kubernetes"
+
+// Changes are taken together until none has come for quiet, but none waits
+// longer than patience; and no more than a part of a core is spent on them.
+const (
+	quiet      = 20 * time.Millisecond
+	patience   = 150 * time.Millisecond
+	costFactor = 2
+	// copyEvery bounds how often the local copy is written.
+	copyEvery = 5 * time.Second
+	// secretsWait is how long a change waits for Secrets that were not followed
+	// before it, so that what they protect is not refused meanwhile.
+	secretsWait = 2 * time.Second
+)
+
+// Options of a Provider.
+type Options struct {
+	Client        *kubeclient.Client
+	Namespaces    []string // empty: all
+	LabelSelector string   // of Ingresses
+	Settings      Settings
+	// Copy is the file in which the objects are kept for a start without the
+	// API server; "": there is none.
+	Copy   string
+	Found  func(Result) // is told of each result, after it is published; nil: nobody
+	Logger *slog.Logger
+}
+
+// Provider implements provider.Provider.
+type Provider struct {
+	o       Options
+	changed chan struct{} // holds at most one token
+}
+
+// New makes a Provider.
+func New(o Options) *Provider {
+	return &Provider{o: o, changed: make(chan struct{}, 1)}
+}
+
+// Name is "kubernetes".
+func (p *Provider) Name() string { return name }
+
+// Run publishes what the cluster's objects say, and again when that has
+// changed. While the API server is away, what was published last stays; at a
+// start without it, the local copy holds.
+func (p *Provider) Run(ctx context.Context, publish func(config.Routing, []config.Problem)) error {
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	f := newFeeds(p.o, p.signal, func(run func(context.Context)) context.CancelFunc {
+		own, end := context.WithCancel(ctx)
+		wg.Go(func() { run(own) })
+		return end
+	})
+	l := &loop{Provider: p, feeds: f, publish: publish}
+	for {
+		objects, complete := f.objects()
+		switch {
+		case complete:
+			l.take(objects)
+		case !l.began:
+			l.fromCopy(f.trouble())
+		}
+		if !p.settle(ctx, l) {
+			return nil
+		}
+	}
+}
+
+func (p *Provider) signal() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// settle waits for a change, and then for quiet; false: ctx ended.
+func (p *Provider) settle(ctx context.Context, l *loop) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-p.changed:
+	case <-l.due():
+		return true
+	}
+	last := time.After(max(patience, costFactor*l.cost))
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-last:
+			return true
+		case <-time.After(max(quiet, costFactor*l.cost)):
+			return true
+		case <-p.changed:
+		}
+	}
+}
+
+// loop is what Run knows between two turns.
+type loop struct {
+	*Provider
+	feeds      *feeds
+	publish    func(config.Routing, []config.Problem)
+	translator Translator
+	last       Result
+	began      bool          // anything was published
+	copied     bool          // and that was the copy
+	cost       time.Duration // of the last turn
+	waiting    time.Time     // since when a change waits for Secrets
+	unsaved    *Objects
+	saved      time.Time
+	copyFailed bool
+}
+
+// due comes when the next turn is wanted without a change.
+func (l *loop) due() <-chan time.Time {
+	switch {
+	case !l.waiting.IsZero():
+		return time.After(time.Until(l.waiting.Add(secretsWait)))
+	case l.unsaved != nil:
+		return time.After(time.Until(l.saved.Add(copyEvery)))
+	}
+	return nil
+}
+
+// take translates objects and publishes what is new.
+func (l *loop) take(o Objects) {
+	start := time.Now()
+	result := l.translator.Translate(o, l.o.Settings)
+	l.feeds.follow(result.Secrets)
+	if l.feeds.pending() {
+		if l.waiting.IsZero() {
+			l.waiting = start
+		}
+		if time.Since(l.waiting) < secretsWait {
+			return
+		}
+	}
+	l.waiting = time.Time{}
+	l.cost = time.Since(start)
+	if !l.began || l.copied || !same(result, l.last) {
+		l.publish(result.Routing, result.Problems())
+		l.o.Logger.Info("ingresses read", "ingresses", len(result.Ours), "routers", len(result.Routing.Routers), "problems", len(result.Findings), "took", l.cost)
+		l.unsaved = &o
+	}
+	l.last, l.began, l.copied = result, true, false
+	if l.o.Found != nil {
+		l.o.Found(result)
+	}
+	if l.unsaved != nil && l.o.Copy != "" && time.Since(l.saved) >= copyEvery {
+		l.save()
+	}
+}
+
+func same(a, b Result) bool {
+	if len(a.Findings) != len(b.Findings) {
+		return false
+	}
+	for i := range a.Findings {
+		if a.Findings[i].Problem != b.Findings[i].Problem {
+			return false
+		}
+	}
+	return reflect.DeepEqual(a.Routing, b.Routing)
+}

@@ -34,7 +34,7 @@ type Objects struct {
 	Secrets   []*corev1.Secret
 	// Unread says why a kind (by its plural) is not known: no right to read it,
 	// no such kind.
-	Unread map[string]error
+	Unread map[string]error `json:"-"`
 }
 
 // Settings are what the static configuration says about Ingresses.

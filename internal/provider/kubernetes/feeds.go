@@ -1,0 +1,186 @@
+package kubernetes
+
+import (
+	"context"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"gatehouse/internal/kubeclient"
+)
+
+// maxNamed bounds the Secrets that are followed one by one.
+const maxNamed = 2000
+
+// feed is a mirror of a kind, whatever its type.
+type feed struct {
+	kind    string
+	synced  func() bool
+	trouble func() error
+	stop    context.CancelFunc
+}
+
+// refused is why a feed will not know its kind for now; nil: it does, or may.
+func (f feed) refused() error {
+	if err := f.trouble(); err != nil && !f.synced() && (kubeclient.Refused(err) || kubeclient.Gone(err)) {
+		return err
+	}
+	return nil
+}
+
+// feeds are all mirrors of one Run. They are used from its goroutine alone.
+type feeds struct {
+	client *kubeclient.Client
+	signal func()
+	start  func(func(context.Context)) context.CancelFunc
+
+	all       []feed // but Secrets
+	tls       []feed
+	named     map[Name]feed
+	ingresses []*kubeclient.Mirror[networkingv1.Ingress, *networkingv1.Ingress]
+	classes   *kubeclient.Mirror[networkingv1.IngressClass, *networkingv1.IngressClass]
+	services  []*kubeclient.Mirror[corev1.Service, *corev1.Service]
+	slices    []*kubeclient.Mirror[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]
+	secrets   []*kubeclient.Mirror[corev1.Secret, *corev1.Secret]
+	secret    map[Name]*kubeclient.Mirror[corev1.Secret, *corev1.Secret]
+}
+
+func newFeeds(o Options, signal func(), start func(func(context.Context)) context.CancelFunc) *feeds {
+	f := &feeds{client: o.Client, signal: signal, start: start, named: map[Name]feed{},
+		secret: map[Name]*kubeclient.Mirror[corev1.Secret, *corev1.Secret]{}}
+	spaces := o.Namespaces
+	if len(spaces) == 0 {
+		spaces = []string{""}
+	}
+	var made feed
+	f.classes, made = begin(f, "ingressclasses", kubeclient.IngressClasses(o.Client), kubeclient.Selection{}, nil)
+	f.all = append(f.all, made)
+	for _, space := range spaces {
+		in, made := begin(f, "ingresses", kubeclient.Ingresses(o.Client), kubeclient.Selection{Namespace: space, Labels: o.LabelSelector}, sameIngress)
+		f.ingresses, f.all = append(f.ingresses, in), append(f.all, made)
+		s, made := begin(f, "services", kubeclient.Services(o.Client), kubeclient.Selection{Namespace: space}, nil)
+		f.services, f.all = append(f.services, s), append(f.all, made)
+		e, made := begin(f, "endpointslices", kubeclient.EndpointSlices(o.Client), kubeclient.Selection{Namespace: space}, nil)
+		f.slices, f.all = append(f.slices, e), append(f.all, made)
+		t, made := begin(f, "secrets", kubeclient.Secrets(o.Client), kubeclient.Selection{Namespace: space, Fields: "type=" + string(corev1.SecretTypeTLS)}, nil)
+		f.secrets, f.tls = append(f.secrets, t), append(f.tls, made)
+	}
+	return f
+}
+
+// begin starts a mirror. same tells of changes that mean nothing here.
+func begin[T any, P kubeclient.Object[T]](f *feeds, kind string, objects kubeclient.Objects[T, P], s kubeclient.Selection, same func(before, after P) bool) (*kubeclient.Mirror[T, P], feed) {
+	m := objects.Mirror(s, func(before, after P) {
+		if same == nil || before == nil || after == nil || !same(before, after) {
+			f.signal()
+		}
+	})
+	m.Told = func(error) { f.signal() }
+	stop := f.start(func(ctx context.Context) {
+		go func() {
+			select {
+			case <-m.Synced():
+				f.signal()
+			case <-ctx.Done():
+			}
+		}()
+		_ = m.Run(ctx) // it ends with ctx alone
+	})
+	return m, feed{kind: kind, trouble: m.Trouble, stop: stop, synced: func() bool {
+		select {
+		case <-m.Synced():
+			return true
+		default:
+			return false
+		}
+	}}
+}
+
+// sameIngress: status changes are ours.
+func sameIngress(before, after *networkingv1.Ingress) bool {
+	return before.UID == after.UID && before.Generation == after.Generation && before.Generation != 0 &&
+		maps.Equal(before.Annotations, after.Annotations) && before.DeletionTimestamp.Equal(after.DeletionTimestamp)
+}
+
+// objects gives what is known; complete is false while a kind may yet come.
+func (f *feeds) objects() (o Objects, complete bool) {
+	o.Unread = map[string]error{}
+	for _, feed := range f.all {
+		if err := feed.refused(); err != nil {
+			o.Unread[feed.kind] = err
+		} else if !feed.synced() {
+			return o, false
+		}
+	}
+	for _, feed := range f.tls {
+		if !feed.synced() && feed.refused() == nil {
+			return o, false
+		}
+	}
+	o.Classes = f.classes.All()
+	for i := range f.ingresses {
+		o.Ingresses = append(o.Ingresses, f.ingresses[i].All()...)
+		o.Services = append(o.Services, f.services[i].All()...)
+		o.Slices = append(o.Slices, f.slices[i].All()...)
+		o.Secrets = append(o.Secrets, f.secrets[i].All()...)
+	}
+	for name, m := range f.secret {
+		if s := m.Get(name.Namespace, name.Name); s != nil {
+			o.Secrets = append(o.Secrets, s)
+		}
+		if err := f.named[name].refused(); err != nil {
+			o.Unread["secrets"] = err
+		}
+	}
+	return o, true
+}
+
+// follow watches exactly those Secrets one by one that are wanted and not among
+// the TLS Secrets that may be read together.
+func (f *feeds) follow(wanted map[Name]bool) {
+	for name := range wanted {
+		if _, has := f.named[name]; has || f.together(name) || len(f.named) >= maxNamed {
+			continue
+		}
+		m, made := begin(f, "secrets", kubeclient.Secrets(f.client), kubeclient.Selection{Namespace: name.Namespace, Fields: "metadata.name=" + name.Name}, nil)
+		f.secret[name], f.named[name] = m, made
+	}
+	for name, feed := range f.named {
+		if _, still := wanted[name]; !still || f.together(name) {
+			feed.stop()
+			delete(f.named, name)
+			delete(f.secret, name)
+		}
+	}
+}
+
+func (f *feeds) together(name Name) bool {
+	for _, m := range f.secrets {
+		if m.Get(name.Namespace, name.Name) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// pending tells whether a Secret that is wanted is not known yet.
+func (f *feeds) pending() bool {
+	for _, feed := range f.named {
+		if !feed.synced() && feed.trouble() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// trouble is why what is needed is not known; nil: nothing is wrong yet.
+func (f *feeds) trouble() error {
+	for _, feed := range f.all {
+		if err := feed.trouble(); err != nil && !feed.synced() {
+			return err
+		}
+	}
+	return nil
+}
