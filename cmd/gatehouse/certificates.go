@@ -154,13 +154,15 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 			})
 			continue
 		}
-		routed = append(routed, loaded)
+		routed = append(routed, only(loaded, declared.Hosts))
 	}
 	c.mu.Lock()
 	c.routed = routed
 	c.index.SetStatic(slices.Concat(c.own, c.routed))
 	c.mu.Unlock()
 	wants, more := c.wants(snap)
+	wishes, refused := c.wished(r.Wishes)
+	wants, more = append(wants, wishes...), append(more, refused...)
 	c.mu.Lock()
 	c.listed = wants
 	c.mu.Unlock()

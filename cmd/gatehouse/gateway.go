@@ -131,6 +131,9 @@ func (g *gateway) providers() []provider.Provider {
 			Store: g.routing, Prefix: g.static.Etcd.Prefix, Watch: g.static.Etcd.Watch, Read: g.readElsewhere, Logger: g.log,
 		}))
 	}
+	if p := g.ingresses(); p != nil {
+		list = append(list, p)
+	}
 	return list
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"log/slog"
+	"path/filepath"
 
 	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
 	"gatehouse/internal/kubeclient"
+	"gatehouse/internal/provider/kubernetes"
 	"gatehouse/internal/store/kubestore"
 )
 
@@ -46,4 +48,29 @@ func openKubernetes(s *config.Static, replica string, log *slog.Logger) (closing
 		return nil, err
 	}
 	return kubernetesStore{opened, client}, nil
+}
+
+// ingresses opens the provider that [kubernetes] asks for. One that has no API
+// server to ask costs no other provider.
+func (g *gateway) ingresses() *kubernetes.Provider {
+	k := g.static.Kubernetes
+	if k == nil {
+		return nil
+	}
+	client, err := kubeclient.Open(kubeOptions(g.static, g.log))
+	if err != nil {
+		g.log.Error("Ingresses are not followed", "err", err, "next", "set kubernetes.endpoint, or run in a pod, and start again")
+		return nil
+	}
+	o := kubernetes.Options{
+		Client: client, Namespaces: k.Namespaces, LabelSelector: k.LabelSelector, Logger: g.log,
+		Settings: kubernetes.Settings{
+			IngressClass: k.IngressClass, Selected: k.LabelSelector != "", ExternalNames: k.AllowExternalNameServices,
+			Zone: k.Zone, HideHost: k.DisablePassHostHeaders,
+		},
+	}
+	if g.static.Store.Directory != "" {
+		o.Copy = filepath.Join(g.static.Store.Directory, "kubernetes.json.gz")
+	}
+	return kubernetes.New(o)
 }

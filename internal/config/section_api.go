@@ -167,6 +167,8 @@ type Kubernetes struct {
 	LabelSelector             string           `key:"labelSelector" help:"only Ingresses with these labels"`
 	IngressClass              string           `key:"ingressClass" help:"only Ingresses of this class"`
 	IngressEndpoint           *IngressEndpoint `key:"ingressEndpoint" help:"address written into Ingress status"`
+	AllowExternalNameServices bool             `key:"allowExternalNameServices" help:"let Services of type ExternalName lead out of the cluster"`
+	Zone                      string           `key:"zone" help:"zone of this replica, for hints of EndpointSlices"`
 	ThrottleDuration          Duration         `key:"throttleDuration" help:"shortest time between two changes"`
 	Watch                     bool             `key:"watch" help:"follow changes"`
 	Filename                  string           `key:"filename" help:"accepted, without effect: there are no templates"`
