@@ -86,7 +86,7 @@ var later = map[string]bool{
 	"ACME.overrideCertificates": true, "ACME.keyType": true, "ACME.preferredChain": true, "ACME.profile": true,
 	"ACME.secondKeyType": true, "ACME.fallbacks": true, "ACME.onDemandPolicy": true, "DNSChallenge.persist": true,
 	"ACME.storageFile":        true, // read once by storeconfig, never left behind
-	"Kubernetes.ingressClass": true, "Kubernetes.throttleDuration": true,
+	"Kubernetes.ingressClass": true, "Kubernetes.throttleDuration": true, "Kubernetes.allowExternalNameServices": true, "Kubernetes.zone": true,
 	"API.readOnly":            true,
 	"AccessLog.bufferingSize": true,
 	"Store":                   true, // all of it is ours
