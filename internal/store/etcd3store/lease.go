@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -104,9 +105,15 @@ type claim struct {
 
 // take queues, waits and takes the lease; the epoch is its create revision.
 func (c *claim) take(ctx context.Context) (epoch int64, err error) {
-	r, err := c.store.txn(ctx, nil, []clientv3.Op{clientv3.OpPut(c.turn, c.store.o.Replica, clientv3.WithLease(c.session.id))}, nil)
+	// The answer is awaited even if nobody wants the lease any more: broken off,
+	// the write could be done after giveUp has removed what is not there yet, and
+	// a place nobody stands at would be waited for as long as our session lives.
+	r, err := c.store.txn(context.WithoutCancel(ctx), nil, []clientv3.Op{clientv3.OpPut(c.turn, c.store.o.Replica, clientv3.WithLease(c.session.id))}, nil)
 	if err != nil {
 		return 0, err
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
 	}
 	place := r.Header.Revision
 	if err := c.waitTurn(ctx, place); err != nil {
@@ -145,7 +152,16 @@ func (c *claim) waitTurn(ctx context.Context, place int64) error {
 		if err != nil || len(r.Kvs) == 0 {
 			return err
 		}
-		if err := c.waitGone(ctx, string(r.Kvs[0].Key), r.Header.Revision); err != nil {
+		before := string(r.Kvs[0].Key)
+		if strings.HasPrefix(before, c.queue+fmt.Sprintf("%x-", c.session.id)) {
+			// Of our session, and one goroutine at a time stands here: it is
+			// left over from a write that was done late.
+			if _, err := c.store.txn(ctx, nil, []clientv3.Op{clientv3.OpDelete(before)}, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.waitGone(ctx, before, r.Header.Revision); err != nil {
 			return err
 		}
 	}
