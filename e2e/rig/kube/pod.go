@@ -37,6 +37,7 @@ type pod struct {
 	ready    bool
 	restarts int
 	since    time.Time
+	status   any // to be written; nil: it is
 }
 
 func (p *pod) log() string { return filepath.Join(p.dir, "log") }
@@ -61,6 +62,7 @@ func (p *pod) kill() bool {
 // run is the pod's life.
 func (p *pod) run() {
 	defer p.gone()
+	go p.report()
 	c, err := p.prepare()
 	for err != nil {
 		p.tell("Pending", "ContainersNotReady", err.Error(), nil)
@@ -81,9 +83,11 @@ func (p *pod) run() {
 			return
 		case err == nil && policy != corev1.RestartPolicyAlways:
 			p.tell("Succeeded", "PodCompleted", "", state)
+			p.rest()
 			return
 		case policy == corev1.RestartPolicyNever:
 			p.tell("Failed", "Error", fmt.Sprint(err), state)
+			p.rest()
 			return
 		}
 		p.mu.Lock()
@@ -97,6 +101,14 @@ func (p *pod) run() {
 			return
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+// rest waits until the pod, whose work is done, is deleted.
+func (p *pod) rest() {
+	select {
+	case <-p.ending:
+	case <-p.ctx.Done():
 	}
 }
 
@@ -354,13 +366,31 @@ func (p *pod) tell(phase, reason, message string, state any) {
 			"name": spec.Name, "image": spec.Image, "imageID": spec.Image, "ready": ready, "restartCount": restarts, "started": ready, "state": state,
 		}},
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status = map[string]any{"metadata": map[string]any{"uid": p.object.UID}, "status": status}
+}
+
+// report writes the newest status, for as long as that takes: what runs does not
+// wait for the API server.
+func (p *pod) report() {
 	path := "/api/v1/namespaces/" + p.object.Namespace + "/pods/" + p.object.Name + "/status"
 	for p.ctx.Err() == nil {
-		err := p.node.kube.Do(p.ctx, http.MethodPatch, path, map[string]any{"metadata": map[string]any{"uid": p.object.UID}, "status": status}, nil)
-		if err == nil || IsCode(err, http.StatusNotFound) || IsCode(err, http.StatusConflict) {
-			return
+		p.mu.Lock()
+		status := p.status
+		p.status = nil
+		p.mu.Unlock()
+		if status != nil {
+			err := p.node.kube.Do(p.ctx, http.MethodPatch, path, status, nil)
+			if err != nil && !IsCode(err, http.StatusNotFound) && !IsCode(err, http.StatusConflict) {
+				p.mu.Lock()
+				if p.status == nil {
+					p.status = status
+				}
+				p.mu.Unlock()
+			}
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -424,7 +454,7 @@ func (p *pod) ask(ctx context.Context, spec *corev1.Container, probe *corev1.Pro
 			good, bad = good+1, 0
 		} else {
 			good, bad = 0, bad+1
-			if good == 0 && bad < 20 && !p.isReady() {
+			if probe == spec.ReadinessProbe && bad < 20 && !p.isReady() {
 				wait = min(period, 200*time.Millisecond) // it starts: look again soon
 			}
 		}
