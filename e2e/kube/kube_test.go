@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -329,4 +330,43 @@ func TestTrafficFlows(t *testing.T) {
 		t.Logf("a change was in force %v after the API server's return", took)
 	}
 	l.end(t, "API server away")
+	s.restartsAlone(t)
+}
+
+// restartsAlone: a replica that dies while the API server is away comes back by
+// itself, with its routes and its certificate.
+func (s *stage) restartsAlone(t *testing.T) {
+	t.Helper()
+	pods, err := s.pods(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := s.ca.Issued(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := pods[0]
+	s.KillAPI()
+	s.node.Kill(t, pod.Namespace, pod.Name)
+	killed := time.Now()
+	for s.ask(pod, "/three") == http.StatusOK { // until it has gone
+		time.Sleep(10 * time.Millisecond)
+	}
+	for s.ask(pod, "/three") != http.StatusOK {
+		if time.Since(killed) > 20*time.Second {
+			t.Fatalf("%s does not come back while the API server is away:\n%s", pod.Name, s.node.Log(pod.Namespace, pod.Name))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("%s served again %v after it was killed, without the API server", pod.Name, time.Since(killed).Round(10*time.Millisecond))
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{ServerName: zone, RootCAs: roots}}
+	c, err := d.DialContext(t.Context(), "tcp", pod.Status.PodIP+":443")
+	if err != nil {
+		t.Errorf("its certificate: %v", err)
+	} else {
+		_ = c.Close()
+	}
+	if err := s.StartAPI(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
