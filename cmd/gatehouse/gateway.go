@@ -29,6 +29,7 @@ import (
 	"gatehouse/internal/pressure"
 	"gatehouse/internal/provider"
 	filep "gatehouse/internal/provider/file"
+	"gatehouse/internal/provider/kubernetes"
 	"gatehouse/internal/provider/kv"
 	"gatehouse/internal/proxy"
 	"gatehouse/internal/store"
@@ -46,6 +47,7 @@ type gateway struct {
 	controller *controller.Controller
 	certs      *certificates
 	responder  *acme.Responder
+	status     *kubernetes.Status // nil: no [kubernetes]
 	barrier    *acme.Barrier
 	tickets    *cert.Tickets
 	replicas   *replicas
@@ -291,6 +293,7 @@ func (g *gateway) run(ctx context.Context) error {
 		wg.Go(func() { g.duty(ctx, "ConfigMap", g.configMap.run) })
 	}
 	for name, duty := range map[string]func(context.Context) error{
+		"status":       g.writeStatus,
 		"controller":   g.controller.Run,
 		"certificates": g.certs.keeper.Run,
 		"challenges":   g.responder.Run,

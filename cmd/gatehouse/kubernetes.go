@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
@@ -72,5 +74,43 @@ func (g *gateway) ingresses() *kubernetes.Provider {
 	if g.static.Store.Directory != "" {
 		o.Copy = filepath.Join(g.static.Store.Directory, "kubernetes.json.gz")
 	}
+	status := kubernetes.StatusOptions{Client: client, Hold: g.holdStatus, Certificates: g.certificateNews, Replica: g.name, Logger: g.log}
+	if e := k.IngressEndpoint; e != nil {
+		status.IP, status.Hostname, status.PublishedService = e.IP, e.Hostname, e.PublishedService
+	}
+	g.status = kubernetes.NewStatus(status)
+	o.Found = g.status.Found
 	return kubernetes.New(o)
+}
+
+// writeStatus is the duty that writes back what Ingresses shall show.
+func (g *gateway) writeStatus(ctx context.Context) error {
+	if g.status == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return g.status.Run(ctx)
+}
+
+// holdStatus makes this replica the one that writes status.
+func (g *gateway) holdStatus(ctx context.Context) (context.Context, func(), error) {
+	lease, err := g.shared.Acquire(ctx, "ingress-status")
+	if err != nil {
+		return nil, nil, err
+	}
+	return lease.Context(), func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = lease.Release(ctx) // else it ends by itself
+	}, nil
+}
+
+func (g *gateway) certificateNews() []kubernetes.CertificateNews {
+	var list []kubernetes.CertificateNews
+	for _, s := range g.certs.keeper.Status() {
+		list = append(list, kubernetes.CertificateNews{
+			Sources: s.Sources, Names: s.Names, Issuer: s.Issuer, Serial: s.Serial, Until: s.NotAfter, Error: s.Error, Next: s.NextAttempt,
+		})
+	}
+	return list
 }
