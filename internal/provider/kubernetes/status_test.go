@@ -67,7 +67,9 @@ subjects: [{kind: ServiceAccount, name: edge, namespace: `+space+`}]
 	})
 	for _, want := range []string{"BackendMissing: ", "CertificateFailed: no certificate for web.example.com from acme: dns says no; next attempt at 2096-10-02T07:06:40Z"} {
 		waitFor(t, want, func() string {
-			var list struct{ Items []struct{ Reason, Note string } }
+			var list struct {
+				Items []struct{ Reason, Note string }
+			}
 			if err := k.Do(t.Context(), http.MethodGet, "/apis/events.k8s.io/v1/namespaces/"+space+"/events", nil, &list); err != nil {
 				return err.Error()
 			}
@@ -83,7 +85,9 @@ subjects: [{kind: ServiceAccount, name: edge, namespace: `+space+`}]
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	var in struct{ Status struct{ LoadBalancer struct{ Ingress []any } } }
+	var in struct {
+		Status struct{ LoadBalancer struct{ Ingress []any } }
+	}
 	if err := k.Do(t.Context(), http.MethodGet, ingresses, nil, &in); err != nil || len(in.Status.LoadBalancer.Ingress) != 1 {
 		t.Errorf("after the writer stopped: %v, %v", in, err)
 	}
