@@ -72,10 +72,10 @@ func slice(space, service string, j int, address string, port int) map[string]an
 }
 
 // TestIngresses serves what a real API server holds and measures how soon.
-// GATEHOUSE_INGRESSES=5000 measures at that size.
+// GATEHOUSE_TEST_INGRESSES=5000 measures at that size.
 func TestIngresses(t *testing.T) {
 	n := 20
-	if s := os.Getenv("GATEHOUSE_INGRESSES"); s != "" {
+	if s := os.Getenv("GATEHOUSE_TEST_INGRESSES"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
 			t.Fatal(err)
