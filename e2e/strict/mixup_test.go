@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +18,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/entrypoint"
@@ -503,9 +500,8 @@ func (m *mix) giveUp() {
 
 // http2 sends some requests at once on one connection, some of them taken back.
 func (m *mix) http2(ctx context.Context) {
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()
 	var wait sync.WaitGroup
 	for range 8 {
@@ -518,7 +514,7 @@ func (m *mix) http2(ctx context.Context) {
 	wait.Wait()
 }
 
-func (m *mix) stream(ctx context.Context, tr *http2.Transport) {
+func (m *mix) stream(ctx context.Context, tr *http.Transport) {
 	q := m.question()
 	if rand.N(4) == 0 {
 		short, cancel := context.WithTimeout(ctx, rand.N(8*time.Millisecond))

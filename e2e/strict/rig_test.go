@@ -33,6 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type origin struct {
 	socket net.Listener
 	answer func(head string) string // "" closes the connection
+	early  func(head string) string // if set, answers before the body is read
 
 	mu    sync.Mutex
 	conns []*record
@@ -95,6 +96,10 @@ func (o *origin) serve(c net.Conn) {
 	for {
 		head, err := lenientHead(in)
 		if err != nil {
+			return
+		}
+		if o.early != nil {
+			io.WriteString(c, o.early(head)) //nolint:errcheck // the connection ends either way
 			return
 		}
 		if err := skipBody(in, head); err != nil {

@@ -87,10 +87,9 @@ func (x *turn) writeInterim(status int) {
 		return
 	}
 	if status == http.StatusContinue {
-		if !x.incoming.expects {
+		if !x.incoming.expects.CompareAndSwap(true, false) {
 			return
 		}
-		x.incoming.expects = false
 	}
 	b := wire.Buffer(wire.SmallSize)
 	out := appendStatus(b[:0], status)
@@ -233,7 +232,9 @@ func (x *turn) send(p []byte) {
 // writeHead puts the head before what is gathered; whole: that is all.
 func (x *turn) writeHead(whole bool) {
 	a := &x.answer
+	x.heading.Lock() // "100 Continue" is out, or will not be said any more
 	a.headed = true
+	x.heading.Unlock()
 	gathered := a.out
 	if whole && a.length < 0 && !a.noBody && a.header["Trailer"] == nil && !hasPrefixTrailer(a.header) {
 		a.length = a.written
@@ -257,7 +258,7 @@ func (x *turn) writeHead(whole bool) {
 			a.close = true
 		}
 	}
-	a.close = a.close || x.last || x.incoming.expects || x.incoming.failed != nil || closes(a.header)
+	a.close = a.close || x.last || x.incoming.expects.Load() || x.incoming.failed != nil || closes(a.header)
 	switch {
 	case a.close:
 		out = append(out, "Connection: close\r\n"...)
@@ -402,7 +403,9 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if a.headed {
 		return nil, nil, errors.New("take over connection: the answer has begun")
 	}
+	x.heading.Lock()
 	a.hijack = true
+	x.heading.Unlock()
 	x.view.context.unwatch()
 	ahead := append([]byte(nil), x.incoming.rest...)
 	x.tunnel()

@@ -174,6 +174,7 @@ func (x *turn) one() (keep bool) {
 	x.last = c.server.draining.Load() || c.peer.worn(now) || !x.req.KeepAlive() || level != pressure.Calm
 	in := &x.incoming
 	in.begin(&x.req, x.in[n:x.end])
+	x.plain.Continued = false
 	in.pause, in.by = o.BodyReadTimeout, 0
 	if o.ReadTimeout > 0 {
 		in.by = deadline(now, o.ReadTimeout)

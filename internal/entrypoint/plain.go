@@ -20,7 +20,7 @@ func (x *turn) servePlain(now int64) (keep, served bool) {
 	if x.req.Framing() != http1.NoBody {
 		p.Body = (*plainBody)(x)
 	}
-	p.Status, p.Sent, p.Broken, p.Continued = 0, 0, false, false
+	p.Status, p.Sent, p.Broken = 0, 0, false
 	p.Router, p.Service, p.Server, p.Retries, p.Upstream = "", "", "", 0, 0
 	if !o.Plain(p) {
 		return false, false

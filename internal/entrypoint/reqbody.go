@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/http1"
@@ -20,7 +21,7 @@ type incoming struct {
 
 	trailers   http1.Trailers
 	hasTrailer bool
-	expects    bool // the client waits for "100 Continue"
+	expects    atomic.Bool // the client waits for "100 Continue"
 	failed     error
 
 	by     int64         // the whole request's deadline; 0: none
@@ -34,7 +35,7 @@ type incoming struct {
 func (in *incoming) begin(req *http1.Request, rest []byte) {
 	in.framed, in.rest, in.content = req.Body(), rest, 0
 	in.hasTrailer, in.failed = false, nil
-	in.expects = req.Expects100()
+	in.expects.Store(req.Expects100())
 	in.waited, in.bytes = 0, 0
 }
 
@@ -123,13 +124,8 @@ func (x *turn) readTrailers() error {
 // receive reads from the connection within the deadlines of a body.
 func (x *turn) receive(p []byte) (int, error) {
 	in := &x.incoming
-	if in.expects {
-		in.expects = false
-		if !x.answered() && !x.plain.Continued {
-			if _, err := x.conn.Write(continueAnswer); err != nil {
-				return 0, err
-			}
-		}
+	if err := x.sayContinue(); err != nil {
+		return 0, err
 	}
 	start := wire.Now()
 	by := in.by
@@ -145,6 +141,23 @@ func (x *turn) receive(p []byte) (int, error) {
 		return 0, err
 	}
 	return n, in.pace(n, wire.Now()-start)
+}
+
+// sayContinue tells a client that waits for it to send its body, unless it is
+// being answered. Whoever reads the body may be another goroutine than the one
+// that answers.
+func (x *turn) sayContinue() error {
+	in := &x.incoming
+	if !in.expects.Load() || !in.expects.CompareAndSwap(true, false) || x.plain.Continued {
+		return nil
+	}
+	x.heading.Lock()
+	defer x.heading.Unlock()
+	if x.answered() {
+		return nil
+	}
+	_, err := x.conn.Write(continueAnswer)
+	return err
 }
 
 // pace cuts a body off that is slower than any honest one.
@@ -168,8 +181,8 @@ func (in *incoming) pace(n int, took int64) error {
 // It tells whether the body has ended.
 func (x *turn) drain() bool {
 	in := &x.incoming
-	if in.expects || in.failed != nil {
-		return in.framed.Done()
+	if in.expects.Load() || in.failed != nil {
+		return in.framed.Done() && in.content == 0
 	}
 	var b []byte
 	defer func() { wire.Free(b) }()

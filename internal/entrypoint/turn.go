@@ -22,6 +22,7 @@ type turn struct {
 	unread  bool // the client may be sending what nobody reads
 
 	incoming incoming
+	heading  sync.Mutex // held to begin the answer, and to say "100 Continue" before
 	answer   answer
 	shape    http.Request // its maps are used again
 	plain    wire.Exchange

@@ -223,6 +223,22 @@ func (c *call) wanted(yes bool) {
 	}
 }
 
+// goOn has the client told to send its body, although the server has not said
+// so. It is this goroutine that answers: were it left to the upload's, that
+// could come after the answer, or in the middle of it.
+func (c *call) goOn() {
+	if c.down == nil {
+		return
+	}
+	text := []byte("HTTP/1.1 100 Continue\r\n\r\n")
+	var res http1.Response
+	res.Reset()
+	if n, why := res.Parse(text, len(text), http1.Asked{}); n == 0 || why != 0 {
+		panic("upstream: our own interim answer does not parse: " + why.Error())
+	}
+	c.down.interim(&res)
+}
+
 // more reads further bytes of the head behind c.rest, which begins where c.buf
 // does.
 func (c *call) more(by int64) error {
@@ -259,6 +275,7 @@ func (c *call) more(by int64) error {
 			}
 			return c.unanswered(c.gone(err))
 		case c.upload != nil && c.upload.expect:
+			c.goOn()
 			c.wanted(true)
 		default:
 			c.silent()
