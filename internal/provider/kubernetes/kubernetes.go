@@ -102,14 +102,16 @@ func (p *Provider) settle(ctx context.Context, l *loop) bool {
 	case <-l.due():
 		return true
 	}
-	last := time.After(max(patience, costFactor*l.cost))
+	// After a turn that was dear there is a rest; a single change waits for quiet alone.
+	rest := time.Until(l.ended.Add(costFactor * l.cost))
+	last := time.After(max(patience, rest))
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-last:
 			return true
-		case <-time.After(max(quiet, costFactor*l.cost)):
+		case <-time.After(max(quiet, time.Until(l.ended.Add(costFactor*l.cost)))):
 			return true
 		case <-p.changed:
 		}
@@ -126,6 +128,7 @@ type loop struct {
 	began      bool          // anything was published
 	copied     bool          // and that was the copy
 	cost       time.Duration // of the last turn
+	ended      time.Time     // when that was
 	waiting    time.Time     // since when a change waits for Secrets
 	unsaved    *Objects
 	saved      time.Time
@@ -163,7 +166,7 @@ func (l *loop) take(o Objects) {
 		l.o.Logger.Info("ingresses read", "ingresses", len(result.Ours), "routers", len(result.Routing.Routers), "problems", len(result.Findings), "took", l.cost)
 		l.unsaved = &o
 	}
-	l.last, l.began, l.copied = result, true, false
+	l.last, l.began, l.copied, l.ended = result, true, false, time.Now()
 	if l.o.Found != nil {
 		l.o.Found(result)
 	}
