@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +92,24 @@ func TestHTTP2ToHTTP1(t *testing.T) {
 			case c.reach != "" && (answer != "200" || !sameRequest(all, c.reach, c.body)):
 				t.Errorf("%s, %s: answered %s\n got %q\nwant %q", w.name, c.name, answer, canon(all), canon(c.reach))
 			}
+		}
+	}
+}
+
+// TestHTTP2OwnAnswer: what is answered where no server does is dated as well.
+func TestHTTP2OwnAnswer(t *testing.T) {
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
+	defer tr.CloseIdleConnections()
+	for _, w := range ways(t, func(o *entrypoint.Options) { o.H2C = true }) {
+		w.origin.socket.Close()
+		res, err := tr.RoundTrip(httptest.NewRequest("GET", "http://"+w.server.Addr().String()+"/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if _, err := http.ParseTime(res.Header.Get("Date")); err != nil || res.StatusCode != http.StatusBadGateway || len(res.Header["Date"]) != 1 {
+			t.Errorf("%s: %s, Date %q", w.name, res.Status, res.Header["Date"])
 		}
 	}
 }

@@ -387,7 +387,9 @@ func refusePlain(x *wire.Exchange, status int, why Reason) {
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		out = http1.AppendField(out, "Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	}
-	out = append(append(append(out, "Date: "...), x.Date...), "\r\n"...)
+	if len(x.Date) > 0 { // HTTP/2 adds its own
+		out = append(append(append(out, "Date: "...), x.Date...), "\r\n"...)
+	}
 	switch {
 	case x.Last:
 		out = http1.AppendField(out, "Connection", "close")
