@@ -53,6 +53,16 @@ func TestItems(t *testing.T) {
 	}
 }
 
+// TestTrailerLimit: both ways say alike what is wrong with a body under way.
+func TestTrailerLimit(t *testing.T) {
+	for _, w := range ways(t, nil) {
+		answer := w.send(t, post("Transfer-Encoding: chunked\r\n", "0\r\nX: "+strings.Repeat("a", 9000)+"\r\n\r\n")+hidden)
+		if s := statuses(answer); strings.Join(s, " ") != "431" {
+			t.Errorf("%s: answered %q, want 431", w.name, answer)
+		}
+	}
+}
+
 func (i item) judge(t *testing.T, w *way) {
 	t.Helper()
 	send := i.send

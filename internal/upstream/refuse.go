@@ -76,12 +76,7 @@ func (p *pool) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	var ask *askError
 	if errors.As(err, &ask) && ask.client != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(ask.client, &tooLarge) {
-			Refuse(w, http.StatusRequestEntityTooLarge, BadRequest)
-			return
-		}
-		Refuse(w, http.StatusBadRequest, BadRequest)
+		Refuse(w, clientStatus(ask.client), BadRequest)
 		return
 	}
 	status, why := http.StatusBadGateway, BadGateway
