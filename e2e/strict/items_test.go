@@ -351,7 +351,7 @@ func paths() []item {
 
 func expects() []item {
 	return []item{
-		{"continue", post("Expect: 100-continue\r\nContent-Length: 2\r\n", "hi"), "200",
+		{"continue", post("Expect: 100-continue\r\nContent-Length: 2\r\n", "hi"), "100 200",
 			onward("POST /", "content-length: 2", "expect: 100-continue", "host: a.com") + "hi"},
 		{"something else", post("Expect: 200-ok\r\nContent-Length: 2\r\n", "hi"), "417", ""},
 		{"two", post("Expect: 100-continue\r\nExpect: x\r\nContent-Length: 2\r\n", "hi"), "417", ""},
