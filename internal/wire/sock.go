@@ -67,6 +67,7 @@ type Sock struct {
 
 	readArmed    atomic.Int64 // where the poller's timer stands; 0: nowhere
 	foreign      atomic.Bool  // somebody else sets the read deadline
+	interrupted  atomic.Bool  // Interrupt was called, and not yet Resume
 	foreignWrite atomic.Bool  // somebody else sets the write deadline
 	closed       atomic.Bool
 	onClose      func()
@@ -382,7 +383,13 @@ func (s *Sock) wrap(op string, errno syscall.Errno) error {
 func (s *Sock) setRead(t int64) {
 	s.readArmed.Store(t)
 	s.conn.SetReadDeadline(wall(t)) //nolint:errcheck // a closed connection says so when read
+	if s.interrupted.Load() {       // in between: it must not be undone
+		s.conn.SetReadDeadline(longAgo) //nolint:errcheck // likewise
+	}
 }
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
 
 func wall(t int64) time.Time {
 	if t == 0 {
@@ -474,12 +481,14 @@ func (s *Sock) CloseWrite() error {
 // deadline error, until Resume.
 func (s *Sock) Interrupt() {
 	s.foreign.Store(true)
-	s.conn.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // closed is as good
+	s.interrupted.Store(true)
+	s.conn.SetReadDeadline(longAgo) //nolint:errcheck // closed is as good
 }
 
 // Resume ends Interrupt, or an expired deadline; the reading goroutine calls
 // it.
 func (s *Sock) Resume() {
+	s.interrupted.Store(false)
 	s.foreign.Store(false)
 	s.readArmed.Store(0)
 	s.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // closed is as good

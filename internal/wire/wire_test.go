@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,4 +229,34 @@ func TestWatch(t *testing.T) {
 		t.Fatal("not gone")
 	}
 	stop()
+}
+
+// TestInterrupt: no moment is too early or too late to end another's read.
+func TestInterrupt(t *testing.T) {
+	c, _ := pair(t)
+	for i := range 10_000 {
+		over := make(chan error, 1)
+		var begun atomic.Bool
+		go func() {
+			c.ReadBy(Now() + int64(time.Minute))
+			begun.Store(true)
+			_, err := c.Read(make([]byte, 1))
+			over <- err
+		}()
+		for !begun.Load() {
+			runtime.Gosched()
+		}
+		for end := time.Now().Add(time.Duration(i%60) * 100); time.Now().Before(end); {
+		}
+		c.Interrupt()
+		select {
+		case err := <-over:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("read %d goes on", i)
+		}
+		c.Resume()
+	}
 }
