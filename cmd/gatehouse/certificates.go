@@ -37,9 +37,10 @@ type certificates struct {
 	log    *slog.Logger
 
 	mu     sync.Mutex
-	own    []tls.Certificate // of the entry points
-	routed []tls.Certificate // of the routing configuration
-	listed []cert.Want       // of static settings and routing
+	own    []tls.Certificate             // of the entry points
+	routed []tls.Certificate             // of the routing configuration
+	texts  map[[2]string]tls.Certificate // what chain and key given as PEM text are
+	listed []cert.Want                   // of static settings and routing
 }
 
 func newCertificates(s *config.Static, shared store.Store, replica string, barrier *acme.Barrier, log *slog.Logger) (*certificates, error) {
@@ -146,8 +147,9 @@ func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
 func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.Problem {
 	var problems []config.Problem
 	var routed []tls.Certificate
+	texts := make(map[[2]string]tls.Certificate)
 	for _, declared := range r.Certificates {
-		loaded, err := entrypoint.LoadCertificate(declared.CertFile, declared.KeyFile)
+		loaded, err := c.load(declared.CertFile, declared.KeyFile, texts)
 		if err != nil {
 			problems = append(problems, config.Problem{
 				Origin: declared.Origin, Object: "tls certificate", Message: err.Error(), Allowed: "a path or PEM text for both",
@@ -157,7 +159,7 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 		routed = append(routed, only(loaded, declared.Hosts))
 	}
 	c.mu.Lock()
-	c.routed = routed
+	c.routed, c.texts = routed, texts
 	c.index.SetStatic(slices.Concat(c.own, c.routed))
 	c.mu.Unlock()
 	wants, more := c.wants(snap)
@@ -168,6 +170,28 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 	c.mu.Unlock()
 	c.want()
 	return append(problems, more...)
+}
+
+// load reads a certificate and its key. What was given as text at the last
+// change is not parsed again: thousands of Secrets come anew with each change
+// of anything. Files are, since they change under their names.
+func (c *certificates) load(chain, key string, texts map[[2]string]tls.Certificate) (tls.Certificate, error) {
+	const pem = "-----BEGIN "
+	if !strings.Contains(chain, pem) || !strings.Contains(key, pem) {
+		return entrypoint.LoadCertificate(chain, key)
+	}
+	at := [2]string{chain, key}
+	c.mu.Lock()
+	known, ok := c.texts[at]
+	c.mu.Unlock()
+	if !ok {
+		var err error
+		if known, err = entrypoint.LoadCertificate(chain, key); err != nil {
+			return known, err
+		}
+	}
+	texts[at] = known
+	return known, nil
 }
 
 // want tells the keeper of all that is wanted: what is listed, and what was let
