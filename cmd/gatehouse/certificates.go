@@ -22,6 +22,7 @@ import (
 	"gatehouse/internal/localca"
 	"gatehouse/internal/proxy"
 	"gatehouse/internal/store"
+	"gatehouse/internal/store/kubestore"
 )
 
 // certificates joins the halves: names that routing wants go down to the
@@ -34,7 +35,9 @@ type certificates struct {
 	orders acmeIssuers    // all of [acme], acme first
 	local  *localca.CA    // nil: no [localCA]
 	demand *cert.OnDemand // nil: no [acme.onDemandPolicy]
-	log    *slog.Logger
+	// deliverer is set before routing is first called; nil: no [kubernetes].
+	deliverer *kubestore.Deliverer
+	log       *slog.Logger
 
 	mu     sync.Mutex
 	own    []tls.Certificate             // of the entry points

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -218,7 +219,7 @@ func (g *gateway) makeAPI() {
 		Version: version(), Replica: g.name, Logger: g.log,
 		Sources: func() map[string]config.Routing { return g.controller.State().Sources },
 		Problems: func() []config.Problem {
-			return append(g.configMap.problems(), g.controller.State().Problems...)
+			return slices.Concat(g.configMap.problems(), g.controller.State().Problems, g.certs.undelivered())
 		},
 		Ready:        g.ready,
 		Snapshot:     g.proxy.Snapshot,
@@ -302,6 +303,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"replicas":     g.replicas.Run,
 		"sealing":      g.shared.run,
 		"on demand":    g.certs.letIn,
+		"deliveries":   g.certs.deliver,
 		"local CA":     g.certs.writeCA,
 		"signals":      g.reopenOnSignal,
 		"upgrade":      g.upgradeOnSignal,

@@ -142,8 +142,8 @@ func used(calls []call, namespace, group, resource, verb string, names []string)
 	})
 }
 
-// ingress uses a TLS Secret by its name, and a Service that is not there, of
-// which an Event tells.
+// ingress wants a certificate in a Secret it names, and a Service that is not
+// there, of which an Event tells.
 const ingress = `apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: office, namespace: default, labels: {public-lb: traefik}}
@@ -181,6 +181,9 @@ func TestRights(t *testing.T) {
 			if err := s.served(ctx); err != nil {
 				t.Fatal(err)
 			}
+			s.delivered(t, "office-tls", "app."+zone)
+			s.Apply(t, strings.Replace(ingress, "hosts: [", "hosts: [more."+zone+", ", 1))
+			s.delivered(t, "office-tls", "app."+zone, "more."+zone)
 			s.stir(t)
 			calls := s.calls(t)
 			for _, c := range calls {

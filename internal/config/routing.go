@@ -166,4 +166,8 @@ type Certificate struct {
 type Wish struct {
 	Origin Origin
 	Domain Domain
+	Secret SecretName // of Kubernetes, where it shall stand as well; no name: nowhere
 }
+
+// SecretName names a Secret of Kubernetes.
+type SecretName struct{ Namespace, Name string }

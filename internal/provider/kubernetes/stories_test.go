@@ -211,7 +211,11 @@ func tell(t testing.TB, result Result) string {
 		fmt.Fprintf(&b, "certificate for %v  (%s)\n", c.Hosts, c.Origin)
 	}
 	for _, w := range r.Wishes {
-		fmt.Fprintf(&b, "wish for %v  (%s)\n", w.Domain.Names(), w.Origin)
+		fmt.Fprintf(&b, "wish for %v", w.Domain.Names())
+		if w.Secret.Name != "" {
+			fmt.Fprintf(&b, " in Secret %s/%s", w.Secret.Namespace, w.Secret.Name)
+		}
+		fmt.Fprintf(&b, "  (%s)\n", w.Origin)
 	}
 	for _, f := range result.Findings {
 		word := "problem"

@@ -78,13 +78,13 @@ func (t *translation) tls(in *networkingv1.Ingress) {
 			hosts = t.owned(in, ruleHosts(in))
 		}
 		if acme != "false" {
-			t.wish(o, hosts...)
+			t.wish(o, config.SecretName{Namespace: in.Namespace, Name: entry.SecretName}, hosts...)
 		}
 	}
 	asked := acme == "true" || slices.ContainsFunc(wishes, func(a string) bool { return in.Annotations[a] != "" })
 	if asked && len(in.Spec.TLS) == 0 {
 		for _, host := range t.owned(in, ruleHosts(in)) {
-			t.wish(originOf(in, "spec.rules"), host)
+			t.wish(originOf(in, "spec.rules"), config.SecretName{}, host)
 		}
 	}
 }
@@ -108,9 +108,9 @@ func (t *translation) owned(in *networkingv1.Ingress, hosts []string) []string {
 	return list
 }
 
-func (t *translation) wish(o config.Origin, hosts ...string) {
+func (t *translation) wish(o config.Origin, secret config.SecretName, hosts ...string) {
 	if len(hosts) > 0 {
-		t.out.Wishes = append(t.out.Wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}})
+		t.out.Wishes = append(t.out.Wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}, Secret: secret})
 	}
 }
 

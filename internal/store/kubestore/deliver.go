@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -26,15 +25,16 @@ import (
 const noteDelivered = "gatehouse/delivered"
 
 const (
-	deliverAgain = 30 * time.Second // what could not be delivered
-	deliverCheck = 10 * time.Minute // whether what was delivered is still there
+	deliverAgain   = 30 * time.Second // what could not be delivered
+	deliverRefused = time.Minute      // for want of a right
+	deliverCheck   = 10 * time.Minute // whether what was delivered is still there
 )
 
 // Delivery is a certificate that shall also stand in a Secret that somebody
 // named, as an Ingress does in spec.tls.
 type Delivery struct {
 	Namespace, Name string   // of the Secret
-	Names           []string // the certificate is one that carries all of them
+	Names           []string // in ASCII; the certificate is the one of just these
 }
 
 func (d Delivery) key() string { return d.Namespace + "/" + d.Name }
@@ -158,18 +158,34 @@ func (d *Deliverer) follow(ctx context.Context) {
 	}
 }
 
-// best is the certificate that carries all names and ends last.
+// best is, of the certificates for just these names, the one that ends last. One
+// that carries more is for others too, who keep its key to themselves.
 func best(pairs []pair, names []string) (out pair, ok bool) {
+	wanted := nameSet(names)
 	for _, p := range pairs {
-		carries := len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool {
-			return !slices.ContainsFunc(p.leaf.DNSNames, func(have string) bool { return strings.EqualFold(n, have) }) &&
-				p.leaf.VerifyHostname(n) != nil
-		})
-		if carries && (!ok || p.leaf.NotAfter.After(out.leaf.NotAfter)) {
+		if slices.Equal(wanted, carried(p.leaf)) && (!ok || p.leaf.NotAfter.After(out.leaf.NotAfter)) {
 			out, ok = p, true
 		}
 	}
 	return out, ok
+}
+
+func carried(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return nameSet(names)
+}
+
+// nameSet gives names as they are compared.
+func nameSet(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, strings.ToLower(n))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // turn makes all deliveries that are due, and says when the next one is.
@@ -194,11 +210,18 @@ func (d *Deliverer) turn(ctx context.Context) time.Duration {
 			continue
 		}
 		err := d.deliver(ctx, w, p)
+		if kubeclient.Conflicts(err) { // another replica did the same, mostly
+			err = d.deliver(ctx, w, p)
+		}
 		now := outcome{chain: p.chain, err: err, next: time.Now().Add(deliverCheck)}
 		if err != nil {
-			now.next = time.Now().Add(deliverAgain)
+			again := deliverAgain
+			if kubeclient.Refused(err) {
+				again = deliverRefused
+			}
+			now.next = time.Now().Add(again)
 			if ctx.Err() == nil && (last.err == nil || last.err.Error() != err.Error()) {
-				d.log.Warn("certificate not delivered", "secret", w.key(), "names", w.Names, "error", err, "next", deliverAgain)
+				d.log.Warn("certificate not delivered", "secret", w.key(), "names", w.Names, "error", err, "next", again)
 			}
 		}
 		outcomes[w.key()], sleep = now, min(sleep, time.Until(now.next))
@@ -230,9 +253,6 @@ func (d *Deliverer) deliver(ctx context.Context, w Delivery, p pair) error {
 	secret.Annotations[noteDelivered] = strings.Join(w.Names, ",")
 	secret.Data = map[string][]byte{corev1.TLSCertKey: p.chain, corev1.TLSPrivateKeyKey: p.key}
 	if _, err := write(ctx, secret); err != nil {
-		if kubeclient.Conflicts(err) { // another replica, mostly
-			err = errors.Join(err, errors.New("somebody else wrote it at the same time"))
-		}
 		return fmt.Errorf("deliver the certificate: %w", err)
 	}
 	d.log.Info("certificate delivered", "secret", w.key(), "names", w.Names, "notAfter", p.leaf.NotAfter)

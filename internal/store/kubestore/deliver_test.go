@@ -66,8 +66,8 @@ func TestDeliverer(t *testing.T) {
 	go func() { defer close(ended); _ = d.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	d.Want([]Delivery{
-		{space, "mine", []string{"a.example.com", "b.example.com"}}, {space, "theirs", []string{"a.example.com"}},
-		{"nowhere", "mine", []string{"a.example.com"}}, {space, "later", []string{"w.example.org", "*.example.org"}},
+		{space, "mine", []string{"b.example.com", "a.example.com"}}, {space, "theirs", []string{"a.example.com", "b.example.com"}},
+		{"nowhere", "mine", []string{"a.example.com", "b.example.com"}}, {space, "later", []string{"w.example.org"}},
 	})
 	serial := func(name string) string {
 		secret, err := kubeclient.Secrets(client).Get(t.Context(), space, name)
@@ -94,7 +94,11 @@ func TestDeliverer(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("mine", "90")
-	if _, err := from.Put(t.Context(), "certificates/le/2", certificate(t, 30, "*.example.org"), ""); err != nil {
+	if _, err := from.Put(t.Context(), "certificates/le/2", certificate(t, 60, "w.example.org", "*.example.org"), ""); err != nil {
+		t.Fatal(err)
+	}
+	is("later", "not found") // its key is not for whoever has one name of it
+	if _, err := from.Put(t.Context(), "certificates/le/3", certificate(t, 30, "W.example.org"), ""); err != nil {
 		t.Fatal(err)
 	}
 	is("later", "30")
