@@ -83,6 +83,7 @@ type call struct {
 	ObjectRef struct{ APIGroup, Resource, Subresource, Namespace, Name string }
 	User      struct{ Username string }
 	Response  struct{ Code int } `json:"responseStatus"`
+	At        time.Time          `json:"requestReceivedTimestamp"`
 }
 
 func (c call) resource() string {
@@ -166,6 +167,30 @@ func asks(mode string, c call) bool {
 	return false
 }
 
+// judgeAsking: what is refused is asked for ever more seldom, by each of the
+// replicas.
+func judgeAsking(t *testing.T, mode string, calls []call) {
+	t.Helper()
+	asked, span := map[string]int{}, time.Duration(0)
+	for _, c := range calls {
+		span = max(span, c.At.Sub(calls[0].At))
+		if c.Response.Code == 403 && asks(mode, c) {
+			asked[c.resource()]++
+		}
+	}
+	often := 1
+	for rest, at := time.Second, time.Second; at < span; often++ {
+		rest = min(2*rest, time.Minute)
+		at += rest
+	}
+	t.Logf("in %v was refused: %v", span.Round(time.Second), asked)
+	for resource, n := range asked {
+		if n > 3*often {
+			t.Errorf("3 replicas asked %d times for %s in %v, want at most %d times", n, resource, span, 3*often)
+		}
+	}
+}
+
 // Each mode with its own ServiceAccount's token: every call is allowed, and
 // every right is used.
 func TestRights(t *testing.T) {
@@ -191,6 +216,7 @@ func TestRights(t *testing.T) {
 					t.Errorf("refused: %s %s %s %s/%s", c.Verb, c.ObjectRef.APIGroup, c.resource(), c.ObjectRef.Namespace, c.ObjectRef.Name)
 				}
 			}
+			judgeAsking(t, mode, calls)
 			writes := slices.ContainsFunc(calls, func(c call) bool { return c.resource() == "ingresses/status" })
 			for namespace, rules := range granted(t, mode) {
 				for _, rule := range rules {

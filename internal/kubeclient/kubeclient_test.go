@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const kubeconfig = `apiVersion: v1
@@ -77,5 +78,13 @@ func TestAway(t *testing.T) {
 	}
 	if Gone(err) || Refused(err) || Conflicts(err) {
 		t.Errorf("%v is taken for an answer", err)
+	}
+}
+
+func TestRefusedRest(t *testing.T) {
+	for before, want := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 5: 32 * time.Second, 6: time.Minute, 1000: time.Minute} {
+		if got := refusedRest(before); got != want {
+			t.Errorf("after %d refusals before: %v, want %v", before, got, want)
+		}
 	}
 }

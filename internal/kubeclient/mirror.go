@@ -36,9 +36,19 @@ type Mirror[T any, P Object[T]] struct {
 	synced chan struct{}
 	once   sync.Once
 
-	mu      sync.Mutex
-	all     map[objectName]P
-	trouble error
+	mu       sync.Mutex
+	all      map[objectName]P
+	trouble  error
+	refusals int // one after the other
+}
+
+// refusedMost is how seldom a right that is missing is asked for in the end.
+const refusedMost = time.Minute
+
+// refusedRest is how long to wait after so many refusals before: rights are often
+// given a moment after the start, and else not for long.
+func refusedRest(before int) time.Duration {
+	return min(time.Second<<min(before, 10), refusedMost)
 }
 
 // objectName is the namespace and name of an object.
@@ -53,8 +63,9 @@ func (o Objects[T, P]) Mirror(s Selection, changed func(before, after P)) *Mirro
 }
 
 // Run follows the server until ctx ends. It goes on through restarts of the
-// server, lost history (410) and missing rights or kinds, which are tried again
-// within two seconds; Trouble tells of them.
+// server, lost history (410) and missing kinds, which are tried again within two
+// seconds, and through missing rights, which are asked for ever more seldom, once
+// a minute in the end; Trouble tells of them.
 func (m *Mirror[T, P]) Run(ctx context.Context) error {
 	quiet := logr.Discard() // trouble is told by us, once
 	ctx = klog.NewContext(ctx, quiet)
@@ -118,9 +129,33 @@ func (m *Mirror[T, P]) note(ctx context.Context, verb string, err error) {
 	log := m.objects.client.log
 	switch {
 	case news:
-		log.Warn("kubernetes objects not followed", "resource", m.objects.resource, "namespace", m.selection.Namespace, "error", err, "next", "within 2s")
+		next := "within 2s"
+		if apierrors.IsForbidden(err) {
+			next = "asked again, once a minute in the end"
+		}
+		log.Warn("kubernetes objects not followed", "resource", m.objects.resource, "namespace", m.selection.Namespace, "error", err, "next", next)
 	case err == nil && before != nil && verb == "watch":
 		log.Info("kubernetes objects followed again", "resource", m.objects.resource, "namespace", m.selection.Namespace)
+	}
+}
+
+// rest waits after a refusal; the reflector's own wait follows.
+func (m *Mirror[T, P]) rest(ctx context.Context, err error) {
+	m.mu.Lock()
+	before := m.refusals
+	m.refusals++
+	if !apierrors.IsForbidden(err) {
+		m.refusals = 0
+	}
+	m.mu.Unlock()
+	if !apierrors.IsForbidden(err) {
+		return
+	}
+	timer := time.NewTimer(refusedRest(before))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -136,6 +171,7 @@ func (s source[T, P]) ListWithContext(ctx context.Context, options metav1.ListOp
 	err := s.m.objects.read(s.m.selection, options).Do(bounded).Into(list)
 	if err != nil {
 		s.m.note(ctx, "list", explain(bounded, err))
+		s.m.rest(ctx, err)
 	}
 	return list, err
 }
@@ -144,6 +180,7 @@ func (s source[T, P]) WatchWithContext(ctx context.Context, options metav1.ListO
 	options.Watch = true
 	w, err := s.m.objects.read(s.m.selection, options).Watch(ctx)
 	s.m.note(ctx, "watch", err)
+	s.m.rest(ctx, err)
 	return w, err
 }
 
