@@ -40,6 +40,9 @@ type DNSSolver interface {
 	CleanUp(ctx context.Context, rec dns.Record) error
 	// Seen reports, soon, whether all the records can be seen already.
 	Seen(ctx context.Context, recs []dns.Record) bool
+	// Sweep cleans up what nobody works on any more, and says of each record
+	// what became of it.
+	Sweep(ctx context.Context, recs []dns.Record) []dns.Swept
 }
 
 // solver presents and cleans up challenges of one order.

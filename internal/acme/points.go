@@ -89,3 +89,17 @@ func (d pointDNS) Wait(ctx context.Context, recs []dns.Record) error {
 func (d pointDNS) CleanUp(ctx context.Context, rec dns.Record) error {
 	return d.do("DNS clean up", func() error { return d.DNSSolver.CleanUp(ctx, rec) })
 }
+
+func (d pointDNS) Sweep(ctx context.Context, recs []dns.Record) (swept []dns.Swept) {
+	err := d.do("DNS sweep", func() error {
+		swept = d.DNSSolver.Sweep(ctx, recs)
+		return nil
+	})
+	if err != nil { // the process has ended
+		swept = make([]dns.Swept, len(recs))
+		for i, rec := range recs {
+			swept[i] = dns.Swept{Record: rec, Err: err}
+		}
+	}
+	return swept
+}

@@ -257,6 +257,10 @@ func (c *challtest) CleanUp(_ context.Context, rec dns.Record) error {
 	return nil
 }
 
+func (c *challtest) Sweep(ctx context.Context, recs []dns.Record) []dns.Swept {
+	return dns.NewSolver(dns.SolverOptions{Provider: c}).Sweep(ctx, recs)
+}
+
 func (c *challtest) records() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

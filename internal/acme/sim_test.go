@@ -104,7 +104,9 @@ type simWorld struct {
 	wants   []cert.Want
 	faulty  bool // the plan is running
 	model   limitModel
-	forgets bool // the CA makes an order anew each time it is asked
+	gone    [][]string // names that are not wanted any more
+	silent  bool       // nobody tells what is wanted
+	forgets bool       // the CA makes an order anew each time it is asked
 
 	mu                           sync.Mutex
 	rng                          *rand.Rand
@@ -140,7 +142,8 @@ type simReplica struct {
 	done      chan struct{}
 
 	mu      sync.Mutex
-	fuse    int // points until it dies; negative: never
+	fuse    int    // points until it dies; negative: never
+	dies    string // the point before which it does
 	dead    bool
 	cut     bool
 	stopped time.Time // until
@@ -195,6 +198,9 @@ func (r *simReplica) alive() error {
 // step burns the fuse.
 func (r *simReplica) step(point string, after bool) (dies bool) {
 	r.mu.Lock()
+	if point == r.dies {
+		r.fuse = 0
+	}
 	if r.dead || r.fuse < 0 || strings.HasPrefix(point, "get ") {
 		defer r.mu.Unlock()
 		return r.dead
@@ -317,6 +323,10 @@ func (d *simDNS) CleanUp(_ context.Context, rec dns.Record) error {
 	return nil
 }
 
+func (d *simDNS) Sweep(ctx context.Context, recs []dns.Record) []dns.Swept {
+	return dns.NewSolver(dns.SolverOptions{Provider: d}).Sweep(ctx, recs)
+}
+
 func (d *simDNS) Wait(ctx context.Context, recs []dns.Record) error {
 	if err := sleep(ctx, d.w.upTo(5*time.Second)); err != nil {
 		return err
@@ -405,7 +415,9 @@ func (w *simWorld) boot(n int) *simReplica {
 		w.t.Fatal(err)
 	}
 	r.keeper = cert.New(cert.Options{Store: st, Issuers: []cert.Issuer{i}, Index: index, Replica: r.name, Logger: log})
-	r.keeper.Want(w.wants)
+	if !w.silent {
+		r.keeper.Want(w.wants)
+	}
 	r.responder = NewResponder(st, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -467,7 +479,9 @@ func simulate(t *testing.T, seed uint64) *simWorld {
 		w.replicas = append(w.replicas, w.boot(n))
 	}
 	w.rage(w.life * 2)
+	w.abandon()
 	w.settle()
+	w.swept()
 	w.check()
 	for _, r := range w.replicas {
 		r.cancel()
@@ -595,7 +609,7 @@ func (w *simWorld) check() {
 	}
 	w.ca.Seen(func(c *smallca.Counts) {
 		for _, i := range c.Issued {
-			if w.stored[i.Serial] == "" && !expiredUnseen(c, i) {
+			if w.stored[i.Serial] == "" && !expiredUnseen(c, i) && !w.inJournal(i) {
 				w.t.Errorf("seed %d: certificate %s for %s of %s was issued and is lost", w.seed, i.Serial, i.Names, i.At.Format(time.DateTime))
 			}
 		}
@@ -604,6 +618,9 @@ func (w *simWorld) check() {
 			return // an order more is the CA's doing
 		}
 		for names, orders := range c.Orders {
+			if w.isGone(names) {
+				continue // begun, and not always ended
+			}
 			if orders != c.Finalized[names] {
 				w.t.Errorf("seed %d: %d orders and %d certificates for %s", w.seed, orders, c.Finalized[names], names)
 			}
@@ -643,10 +660,16 @@ func (w *simWorld) unrest() (trouble []string) {
 	valid := map[string]bool{}
 	for _, e := range entries {
 		switch kind, _, _ := strings.Cut(e.Key, "/"); kind {
-		case "orders", "challenges":
+		case "orders":
+			if !w.isGoneKey(e.Key) { // those are judged by what they presented
+				trouble = append(trouble, e.Key)
+			}
+		case "challenges":
 			trouble = append(trouble, e.Key)
 		case "certificates":
-			valid[e.Key] = true
+			if !w.isGoneKey(e.Key) {
+				valid[e.Key] = true
+			}
 		}
 	}
 	for _, r := range w.replicas {

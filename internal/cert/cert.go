@@ -76,6 +76,19 @@ type Progress interface {
 	Progress(journal []byte) string
 }
 
+// Sweeper is an Issuer whose orders leave things behind that somebody must take
+// away if nobody goes on with the order: its names are not wanted any more.
+type Sweeper interface {
+	// Orphaned tells from the value of a journal from when on there is something
+	// to sweep, should nobody work on it; false: never. It asks nobody.
+	Orphaned(journal []byte) (from time.Time, ok bool)
+	// Sweep takes that away, under the lease of Request, and forgets it; what
+	// could not be taken away stays in the journal, and is the error. What was
+	// paid for stays too: an Obtain may follow, and goes on with the order.
+	// Of req only ID and Lease matter.
+	Sweep(ctx context.Context, req Request) error
+}
+
 // Pauser is an Issuer that may be out of reach as a whole: no order is begun
 // before the time it says. It is asked often and must answer at once.
 type Pauser interface {

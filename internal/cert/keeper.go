@@ -57,12 +57,14 @@ type Keeper struct {
 	mu       sync.Mutex
 	wants    []want
 	rejected []Status // wants nobody can fulfil
+	told     bool     // by Want, what is wanted: before, nothing is an orphan
 	// What the store says; these maps are replaced, never changed.
 	held     map[key]held
 	present  map[key]*Certificate
 	attempts map[key]attempt
-	journals map[key]string // how far the order is
-	holders  map[key]string // who holds the lease of the order
+	journals map[key]string    // how far the order is
+	sweeps   map[key]time.Time // those that leave something behind, and from when on
+	holders  map[key]string    // who holds the lease of the order
 	requests map[key]time.Time
 	// Nothing is ordered before both were read: unknown is not absent.
 	knowsCertificates, knowsAttempts bool
@@ -71,6 +73,7 @@ type Keeper struct {
 	renewals map[key]renewal
 	pauses   map[key]time.Time
 	turns    map[key]*turn
+	orphans  map[key]orphan
 	counts   map[countKey]uint64
 }
 
@@ -107,7 +110,7 @@ func New(o Options) *Keeper {
 func (k *Keeper) Want(list []Want) {
 	wants, rejected := cleanWants(list, k.issuers)
 	k.mu.Lock()
-	k.wants, k.rejected = wants, rejected
+	k.wants, k.rejected, k.told = wants, rejected, true
 	k.mu.Unlock()
 	k.somethingToAsk()
 	k.wake()
@@ -216,6 +219,7 @@ func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
 		now := time.Now()
 		maps.DeleteFunc(k.pauses, func(_ key, until time.Time) bool { return !until.After(now) })
 		actions := plan(now, k.view(), k.replica)
+		k.keepOrphans(actions)
 		k.cancelNeedless(actions)
 		for _, a := range actions {
 			if a.do != rest {
@@ -240,7 +244,7 @@ func (k *Keeper) view() view {
 			paused[id] = p.Paused()
 		}
 	}
-	return view{
+	v := view{
 		paused:   paused,
 		wants:    k.wants,
 		present:  k.present,
@@ -250,7 +254,13 @@ func (k *Keeper) view() view {
 		pauses:   maps.Clone(k.pauses),
 		requests: k.requests,
 		issuers:  k.issuers,
+		orphans:  k.orphans,
+		holders:  k.holders,
 	}
+	if k.told {
+		v.sweeps = k.sweeps
+	}
+	return v
 }
 
 // pause keeps this replica off a certificate for some time. It is for what is

@@ -165,14 +165,17 @@ func (k *Keeper) seeAttempts(entries []store.Entry) {
 }
 
 func (k *Keeper) seeJournals(entries []store.Entry) {
-	journals := make(map[key]string, len(entries))
+	journals, sweeps := make(map[key]string, len(entries)), map[key]time.Time{}
 	for _, e := range entries {
 		if kk, ok := parseKey(ordersPrefix, e.Key); ok {
 			journals[kk] = k.progress(kk, e.Value)
+			if from, ok := k.sweepable(kk, e.Value); ok {
+				sweeps[kk] = from
+			}
 		}
 	}
 	k.mu.Lock()
-	k.journals = journals
+	k.journals, k.sweeps = journals, sweeps
 	k.mu.Unlock()
 }
 

@@ -44,7 +44,10 @@ type view struct {
 	wants    []want
 	present  map[key]*Certificate // last good, in the store or not
 	attempts map[key]attempt
-	journals map[key]string // how far each order is
+	journals map[key]string    // how far each order is
+	sweeps   map[key]time.Time // journals from which there is something to sweep, and from when on
+	orphans  map[key]orphan
+	holders  map[key]string // who holds the leases of orders
 	renewals map[key]renewal
 	pauses   map[key]time.Time // this replica's own, for trouble that is no attempt's failure
 	requests map[key]time.Time // when a person asked for it to be ordered now
@@ -56,6 +59,7 @@ type verb int
 
 const (
 	rest   verb = iota // nothing until at
+	sweep              // nobody works on the order: take away what it left behind
 	obtain             // an order is due
 	finish             // the certificate is there, its order's journal too: call Done
 )
@@ -64,11 +68,12 @@ const (
 // only after something changed.
 type action struct {
 	key       key
-	want      *want // nil: finish without a want
+	want      *want // nil: finish or sweep without a want
 	do        verb
 	at        time.Time
 	coveredBy string // ID of the certificate that makes an order needless
 	standsBy  bool   // nothing is there, and nothing shall be while other issuers do
+	orphan    *orphan
 }
 
 // plan says what to do now about every want and every journal left behind,
@@ -99,7 +104,7 @@ func plan(now time.Time, v view, replica string) []action {
 		}
 		actions = append(actions, a.paused(now, v.pauses))
 	}
-	actions = append(actions, leftovers(now, v)...)
+	actions = append(actions, leftovers(now, v, actions)...)
 	sortByUrgency(actions, v, replica)
 	return actions
 }
@@ -175,21 +180,38 @@ func (c *Certificate) usual() time.Time {
 	return c.NotBefore.Add(life / 3 * 2)
 }
 
-// leftovers finds journals whose certificate is safe: their holder died
-// between storing the certificate and Done, or Done failed.
-func leftovers(now time.Time, v view) []action {
+// leftovers finds journals to finish, whose certificate is safe: their holder
+// died between storing the certificate and Done, or Done failed. All others
+// that no action is about are orphans.
+func leftovers(now time.Time, v view, actions []action) []action {
+	wanted := make(map[key]bool, len(actions))
+	for _, a := range actions {
+		wanted[a.key] = a.coveredBy == "" && !a.standsBy
+	}
 	var out []action
 	for k := range v.journals {
-		c := v.present[k]
-		if c == nil || v.issuers[k.issuer] == nil {
+		if v.issuers[k.issuer] == nil {
 			continue
 		}
-		if do, _ := decide(now, c, attempt{}, v.renewals[k], v.requests[k]); do != rest {
-			continue
+		c := v.present[k]
+		do := obtain
+		if c != nil {
+			do, _ = decide(now, c, attempt{}, v.renewals[k], v.requests[k])
 		}
 		a := action{key: k, do: finish, at: now}
-		if ready := c.Obtained.Add(journalGrace); ready.After(now) && ready.Before(now.Add(maxSkew)) {
-			a.do, a.at = rest, ready
+		switch {
+		case do == rest:
+			if ready := c.Obtained.Add(journalGrace); ready.After(now) && ready.Before(now.Add(maxSkew)) {
+				a.do, a.at = rest, ready
+			}
+		case wanted[k]:
+			continue
+		default:
+			from, ok := v.sweeps[k]
+			if !ok || v.holders[k] != "" {
+				continue // nothing to sweep, or somebody is at it
+			}
+			a = orphaned(now, k, v.orphans[k], from)
 		}
 		out = append(out, a.paused(now, v.pauses))
 	}

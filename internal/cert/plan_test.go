@@ -53,7 +53,7 @@ func TestRenewTime(t *testing.T) {
 
 // line writes an action for a table: what, when relative to noon, why not.
 func line(a action) string {
-	s := []string{a.key.id, [...]string{"rest", "obtain", "finish"}[a.do]}
+	s := []string{a.key.id, [...]string{"rest", "sweep", "obtain", "finish"}[a.do]}
 	if a.do == rest && !a.at.IsZero() {
 		s = append(s, a.at.Sub(noon).String())
 	}
@@ -135,6 +135,23 @@ func TestPlan(t *testing.T) {
 			journals: map[key]string{k("a.example.com"): ""}, issuers: map[string]Issuer{"ca": &constIssuer{}}}, []string{a + " obtain"}},
 		{"journal of an issuer nobody has", view{present: present(certAt(-day, 89*day, "a.example.com")),
 			journals: map[key]string{k("a.example.com"): ""}}, nil},
+		{"journal nobody wants", orphanView(orphan{}, ""), []string{a + " rest 30s"}},
+		{"journal nobody wants, for a minute", orphanView(orphan{since: noon.Add(-time.Minute)}, ""), []string{a + " sweep"}},
+		{"journal nobody wants, in work", orphanView(orphan{since: noon.Add(-time.Minute)}, "r2"), nil},
+		{"journal nobody wants, swept in vain", orphanView(orphan{since: noon.Add(-time.Hour), swept: noon.Add(-time.Minute)}, ""), []string{a + " rest 4m0s"}},
+		{"journal nobody wants, certificate due", with(orphanView(orphan{since: noon.Add(-time.Minute)}, ""), func(v *view) {
+			v.present = present(certAt(-80*day, 10*day, "a.example.com"))
+		}), []string{a + " sweep"}},
+		{"journal nobody wants, nothing to sweep for a day", with(orphanView(orphan{since: noon.Add(-time.Minute)}, ""), func(v *view) {
+			v.sweeps = map[key]time.Time{k("a.example.com"): noon.Add(day)}
+		}), []string{a + " rest 24h0m0s"}},
+		{"journal nobody wants, nothing to sweep", with(orphanView(orphan{since: noon.Add(-time.Minute)}, ""), func(v *view) { v.sweeps = nil }), nil},
+		{"journal of a name a wildcard serves now", with(orphanView(orphan{since: noon.Add(-time.Minute)}, ""), func(v *view) {
+			v.wants, v.present = wantsFor(rule("a.example.com"), listed("*.example.com")), present(certAt(-day, 89*day, "*.example.com"))
+		}), []string{a + " sweep", a + " rest 2136h0m0s covered by " + wild, wild + " rest 1506h0m0s"}},
+		{"journal of a wanted name, to be tried later", with(orphanView(orphan{since: noon.Add(-time.Minute)}, ""), func(v *view) {
+			v.wants, v.attempts = one("a.example.com"), failed("a.example.com", 3, -time.Minute, time.Hour)
+		}), []string{a + " rest 1h0m0s"}},
 
 		{"second issuer, first is new", view{wants: wantsFor(inOrder)}, []string{a + " obtain", a + " rest at other"}},
 		{"second issuer, first failed twice", view{wants: wantsFor(inOrder), attempts: failed("a.example.com", 2, -time.Minute, time.Hour)},
@@ -200,6 +217,22 @@ func TestPlan(t *testing.T) {
 			}
 		})
 	}
+}
+
+// orphanView has a journal of a.example.com that leaves something behind.
+func orphanView(o orphan, holder string) view {
+	k := key{"ca", ID([]string{"a.example.com"})}
+	v := view{issuers: map[string]Issuer{"ca": &constIssuer{}}, journals: map[key]string{k: ""}, sweeps: map[key]time.Time{k: {}}}
+	v.orphans, v.holders = map[key]orphan{k: o}, map[key]string{}
+	if holder != "" {
+		v.holders[k] = holder
+	}
+	return v
+}
+
+func with(v view, change func(*view)) view {
+	change(&v)
+	return v
 }
 
 func wantsFor(list ...Want) []want {

@@ -28,7 +28,8 @@ const (
 // turn is one go at one certificate: wait for the lease, look again, order.
 type turn struct {
 	key    key
-	names  []string // nil: only finish
+	names  []string // nil: only finish, or sweep
+	sweep  bool
 	cancel context.CancelFunc
 	// Guarded by Keeper.mu.
 	slot    bool // counts against MaxParallel
@@ -48,7 +49,7 @@ func (k *Keeper) dispatch(ctx context.Context, a action) {
 		return // the end of a turn wakes the loop
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &turn{key: a.key, cancel: cancel, slot: !elsewhere, since: time.Now()}
+	t := &turn{key: a.key, cancel: cancel, slot: !elsewhere, sweep: a.do == sweep, since: time.Now()}
 	if a.do == obtain {
 		t.names = a.want.names
 	}
@@ -141,6 +142,10 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	defer k.release(ctx, lease, t)
 	if !k.admit(t) {
 		k.pause(t.key, time.Now().Add(slotPause)) // somebody with a free slot shall have it
+		return
+	}
+	if t.sweep {
+		k.sweep(ctx, lease, t)
 		return
 	}
 	now, err := k.reread(lease, t.key)
