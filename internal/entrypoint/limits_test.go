@@ -3,10 +3,13 @@ package entrypoint
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -194,6 +197,76 @@ func TestSilentTLS(t *testing.T) {
 		exchange(t, s, hello)
 		if took := time.Since(began); took < 150*time.Millisecond || took > 2*time.Second {
 			t.Errorf("%q: closed after %v", hello, took)
+		}
+	}
+}
+
+// firstFlight lets the first bytes of a connection out, its ClientHello, as it
+// says; nothing after that.
+type firstFlight struct {
+	net.Conn
+	send func(net.Conn, []byte)
+	sent bool
+}
+
+func (c *firstFlight) Write(p []byte) (int, error) {
+	if !c.sent {
+		c.sent = true
+		c.send(c.Conn, p)
+	}
+	return len(p), nil
+}
+
+// TestUnfinishedChallenge: a CA's handshake (TLS-ALPN-01) that is not gone on
+// with, or comes in drops, is cut off when any other is.
+func TestUnfinishedChallenge(t *testing.T) {
+	pair, _, _ := selfSigned(t, "ecdsa")
+	var asked atomic.Int64
+	site := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }
+	proof := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { asked.Add(1); return &pair, nil }
+	c, _ := TLSConfig(TLSOptions{GetCertificate: site, ChallengeCertificate: proof})
+	s := start(t, Options{Handler: echo(), TLS: c, ReadHeaderTimeout: 300 * time.Millisecond})
+	whole := func(c net.Conn, hello []byte) { _, _ = c.Write(hello) }
+	drops := func(c net.Conn, hello []byte) {
+		for _, b := range hello {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	for _, proto := range []string{"acme-tls/1", "http/1.1"} {
+		for _, c := range []struct {
+			name    string
+			version uint16
+			send    func(net.Conn, []byte)
+			answers int64 // challenges answered if proto is a CA's
+		}{
+			{"TLS 1.2, silent after its hello", tls.VersionTLS12, whole, 1},
+			{"TLS 1.3, silent after its hello", tls.VersionTLS13, whole, 1},
+			{"its hello comes in drops", tls.VersionTLS13, drops, 0},
+		} {
+			conn, err := net.Dial("tcp", s.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			asked.Store(0)
+			_ = conn.SetReadDeadline(began.Add(5 * time.Second))
+			client := tls.Client(&firstFlight{Conn: conn, send: c.send}, &tls.Config{
+				ServerName: "proof.example.com", NextProtos: []string{proto}, MaxVersion: c.version, InsecureSkipVerify: true,
+			})
+			_, err = client.Read(make([]byte, 1))
+			if took := time.Since(began); err == nil || errors.Is(err, os.ErrDeadlineExceeded) || took < 250*time.Millisecond || took > 3*time.Second {
+				t.Errorf("%s, %s: ended after %v: %v", proto, c.name, took, err)
+			}
+			if proto == "http/1.1" {
+				c.answers = 0
+			}
+			if n := asked.Load(); n != c.answers {
+				t.Errorf("%s, %s: %d challenges answered, want %d", proto, c.name, n, c.answers)
+			}
+			conn.Close()
 		}
 	}
 }
