@@ -82,6 +82,10 @@ func TestLatePlace(t *testing.T) {
 	etcd := rig.StartEtcd(t)
 	for name, giveUp := range map[string]func(*Store, context.CancelFunc){
 		"given up": func(_ *Store, cancel context.CancelFunc) { cancel() },
+		"never answered": func(_ *Store, cancel context.CancelFunc) {
+			cancel()
+			time.Sleep(callTimeout + 500*time.Millisecond)
+		},
 		"its session has ended": func(s *Store, cancel context.CancelFunc) {
 			s.mu.Lock()
 			n := s.session

@@ -53,7 +53,8 @@ func (s *Store) claim(ctx context.Context, name string) (*lease, error) {
 	}
 	c := &claim{store: s, session: n, name: name, key: s.prefix + store.LeaseKey(name)}
 	c.queue = s.prefix + ".queue/" + url.PathEscape(name) + "/"
-	c.turn = c.queue + fmt.Sprintf("%x-%d", n.id, s.count())
+	number := fmt.Sprintf("%x-%d", n.id, s.count())
+	c.turn, c.left = c.queue+number, s.prefix+".left/"+url.PathEscape(name)+"/"+number
 
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -101,6 +102,8 @@ type claim struct {
 	key     string // that is the lease: leases/<name>
 	queue   string // under which those who wait stand
 	turn    string // our place in it
+	left    string // while this stands no place can be taken any more
+	unsure  bool   // nobody said whether the place was taken, or will be
 }
 
 // take queues, waits and takes the lease; the epoch is its create revision.
@@ -108,8 +111,10 @@ func (c *claim) take(ctx context.Context) (epoch int64, err error) {
 	// The answer is awaited even if nobody wants the lease any more: broken off,
 	// the write could be done after giveUp has removed what is not there yet, and
 	// a place nobody stands at would be waited for as long as our session lives.
-	r, err := c.store.txn(context.WithoutCancel(ctx), nil, []clientv3.Op{clientv3.OpPut(c.turn, c.store.o.Replica, clientv3.WithLease(c.session.id))}, nil)
+	r, err := c.store.txn(context.WithoutCancel(ctx), []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(c.left), "=", 0)},
+		[]clientv3.Op{clientv3.OpPut(c.turn, c.store.o.Replica, clientv3.WithLease(c.session.id))}, nil)
 	if err != nil {
+		c.unsure = true
 		return 0, err
 	}
 	if ctx.Err() != nil {
@@ -192,11 +197,15 @@ func (c *claim) waitGone(ctx context.Context, key string, at int64) error {
 }
 
 // giveUp removes what is ours of the claim: our place, and the lease if it is
-// of our session.
+// of our session. A write of the place that nobody answered may yet be done: a
+// mark that lasts as long as our session makes it come to nothing.
 func (c *claim) giveUp(ctx context.Context) error {
-	place := clientv3.OpDelete(c.turn)
+	place := []clientv3.Op{clientv3.OpDelete(c.turn)}
+	if c.unsure {
+		place = append(place, clientv3.OpPut(c.left, "", clientv3.WithLease(c.session.id)))
+	}
 	_, err := c.store.txn(ctx, []clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(c.key), "=", c.session.id)},
-		[]clientv3.Op{clientv3.OpDelete(c.key), place}, []clientv3.Op{place})
+		append([]clientv3.Op{clientv3.OpDelete(c.key)}, place...), place)
 	return err
 }
 
