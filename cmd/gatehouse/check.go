@@ -47,7 +47,7 @@ func check(ctx context.Context, args []string, out, errOut io.Writer) error {
 		problems = append(problems, more...)
 		quiet := slog.New(slog.DiscardHandler)
 		registry := upstream.NewRegistry(upstreamOptions(loaded.Static, quiet))
-		snapshot, compiled := compile(merged, problems, registry, loaded.Static, quiet)
+		snapshot, compiled := compile(merged, problems, registry, nil, loaded.Static, quiet)
 		for _, p := range append(more, compiled...) {
 			fmt.Fprintln(errOut, kindOf(p), p)
 		}

@@ -45,6 +45,7 @@ type gateway struct {
 	shared     *sharedStore
 	proxy      *proxy.Proxy
 	registry   *upstream.Registry
+	memory     middleware.Memory // of the middlewares
 	controller *controller.Controller
 	certs      *certificates
 	responder  *acme.Responder
@@ -166,15 +167,15 @@ func (g *gateway) readElsewhere(ctx context.Context, prefix string) ([]store.Ent
 
 // apply compiles and serves what the controller merged.
 func (g *gateway) apply(r config.Routing, known []config.Problem) []config.Problem {
-	snap, problems := compile(r, known, g.registry, g.static, g.log)
+	snap, problems := compile(r, known, g.registry, &g.memory, g.static, g.log)
 	g.proxy.Swap(snap)
 	return append(problems, g.certs.routing(r, snap)...)
 }
 
-func compile(r config.Routing, known []config.Problem, registry *upstream.Registry, s *config.Static, log *slog.Logger) (*proxy.Snapshot, []config.Problem) {
+func compile(r config.Routing, known []config.Problem, registry *upstream.Registry, memory *middleware.Memory, s *config.Static, log *slog.Logger) (*proxy.Snapshot, []config.Problem) {
 	o := proxy.Options{
 		EntryPoints: proxyEntryPoints(s), DefaultEntryPoints: s.DefaultEntryPoints,
-		Builders: middleware.Builders(), Logger: log, Known: known,
+		Builders: middleware.Builders(), Logger: log, Known: known, Memory: memory,
 	}
 	if s.Retry != nil {
 		o.Retry = cmp.Or(s.Retry.Attempts, 1)

@@ -23,7 +23,10 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 	if p.Amount <= 0 {
 		problems = append(problems, env.problem("amount", "is missing or not positive", "1 or more"))
 	}
-	counts := &inFlight{counts: make(map[source]int64)}
+	if hasError(problems) {
+		return nil, problems
+	}
+	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]int64)} })
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s := client(r)

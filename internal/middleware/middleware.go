@@ -23,6 +23,10 @@ type Env struct {
 	// EntryPoint gives an entry point's address ("host:port") and whether it
 	// speaks TLS; ok is false for an unknown name.
 	EntryPoint func(name string) (address string, tls bool, ok bool)
+	// Memory holds counts from one snapshot to the next, for the Route, by
+	// which routes that share a middleware share none of its counts. nil: none.
+	Memory *Memory
+	Route  string
 
 	params *config.Node // what the parameters were decoded from, to place problems
 }

@@ -46,7 +46,9 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 	if p.Average == 0 {
 		return func(next http.Handler) http.Handler { return next }, problems
 	}
-	limiter := newLimiter(max(p.Period.Std()/time.Duration(p.Average), 1), max(p.Burst, 1))
+	limiter := remembered(env, p, func() *limiter {
+		return newLimiter(max(p.Period.Std()/time.Duration(p.Average), 1), max(p.Burst, 1))
+	})
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wait := limiter.take(client(r))

@@ -26,6 +26,10 @@ func Compile(r config.Routing, reg *upstream.Registry, o Options) (*Snapshot, []
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Memory != nil {
+		o.Memory.Begin()
+		defer o.Memory.End()
+	}
 	set, problems := reg.Build(r.Services, o.Retry)
 	c := &compiler{
 		options: o, routing: r, problems: problems, bad: map[string]bool{},
@@ -100,7 +104,7 @@ func (c *compiler) wrong(name string, warning bool, allowed, format string, args
 func (c *compiler) entryPoint(ep EntryPoint) {
 	b := &building{point: point{EntryPoint: ep}}
 	for _, m := range ep.Middlewares {
-		wrap, ok := c.build("entryPoints."+ep.Name+"."+m.Kind, m)
+		wrap, ok := c.build("entry point "+ep.Name, "entryPoints."+ep.Name+"."+m.Kind, m)
 		if !ok {
 			b.bad = "the middleware " + m.Kind + " of entry point " + ep.Name + " cannot work"
 		}
@@ -111,8 +115,9 @@ func (c *compiler) entryPoint(ep EntryPoint) {
 	c.points = append(c.points, b)
 }
 
-// build makes a middleware and reports its problems.
-func (c *compiler) build(name string, m config.Middleware) (middleware.Middleware, bool) {
+// build makes a middleware for a route ("": to see whether it can be) and
+// reports its problems.
+func (c *compiler) build(route, name string, m config.Middleware) (middleware.Middleware, bool) {
 	builder, ok := middleware.Find(c.options.Builders, m.Kind)
 	if !ok {
 		c.problems = append(c.problems, config.Problem{
@@ -121,9 +126,11 @@ func (c *compiler) build(name string, m config.Middleware) (middleware.Middlewar
 		})
 		return nil, false
 	}
-	wrap, problems := builder(m.Params, middleware.Env{
-		Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup,
-	})
+	env := middleware.Env{Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup}
+	if route != "" {
+		env.Memory, env.Route = c.options.Memory, route
+	}
+	wrap, problems := builder(m.Params, env)
 	c.problems = append(c.problems, problems...)
 	return wrap, wrap != nil
 }
@@ -142,7 +149,7 @@ func (c *compiler) lookup(name string) (address string, tls, ok bool) {
 func (c *compiler) checkMiddleware(name string) {
 	m := c.routing.Middlewares[name]
 	before := len(c.problems)
-	_, ok := c.build(name, m)
+	_, ok := c.build("", name, m)
 	c.bad[name] = !ok
 	view := MiddlewareView{Name: name, Origin: m.Origin, Kind: m.Kind, Params: redact(m.Params)}
 	for _, p := range c.problems[before:] {
@@ -263,7 +270,7 @@ func (c *compiler) plain(r *router) upstream.Plain {
 // share none of its state.
 func (c *compiler) chain(r *router) []middleware.Middleware {
 	var chain []middleware.Middleware
-	for _, name := range r.declared.Middlewares {
+	for i, name := range r.declared.Middlewares {
 		m, declared := c.routing.Middlewares[name]
 		switch {
 		case !declared:
@@ -276,7 +283,14 @@ func (c *compiler) chain(r *router) []middleware.Middleware {
 			continue
 		}
 		before := len(c.problems)
-		wrap, ok := c.build(name, m)
+		// A middleware that is named twice counts twice, each for itself.
+		again := 0
+		for _, before := range r.declared.Middlewares[:i] {
+			if before == name {
+				again++
+			}
+		}
+		wrap, ok := c.build(fmt.Sprintf("router %s %d", r.name, again), name, m)
 		c.problems = c.problems[:before] // told by checkMiddleware
 		if !ok {                         // what it reads has changed since
 			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"

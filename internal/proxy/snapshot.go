@@ -35,6 +35,9 @@ type Options struct {
 	// Known are problems found before, by providers and config.Merge: the
 	// snapshot shows them too, and none of them is reported again.
 	Known []config.Problem
+	// Memory carries what middlewares count over to the next snapshot; nil: it
+	// starts anew.
+	Memory *middleware.Memory
 }
 
 // Reasons for answers of ours, beside those of package upstream.
