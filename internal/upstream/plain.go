@@ -228,7 +228,7 @@ func (r *relay) answer(s *server) {
 		r.tunnel()
 		return
 	}
-	if r.long != nil && !r.long.finished() || !x.Req.KeepAlive() {
+	if r.long != nil && !r.long.settled() || !x.Req.KeepAlive() {
 		x.Last = true
 	}
 	framing := r.res.FramingFor(x.Req.Minor())

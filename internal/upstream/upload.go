@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"gatehouse/internal/http1"
 	"gatehouse/internal/wire"
@@ -20,9 +21,10 @@ type upload struct {
 	// needs no help to end.
 	interrupt, resume func()
 
-	done   chan struct{} // nil: not started
-	whole  atomic.Bool   // all of it was sent
-	failed atomic.Pointer[clientError]
+	done    chan struct{} // nil: not started
+	reading atomic.Bool   // from is asked
+	whole   atomic.Bool   // all of it was sent
+	failed  atomic.Pointer[clientError]
 }
 
 // clientError is trouble with reading the client's body: not the server's fault.
@@ -44,7 +46,9 @@ func (u *upload) run(l *link) {
 		out = wire.Buffer(wire.LargeSize)
 	}
 	for {
+		u.reading.Store(true)
 		n, err := u.from.Read(buf[:len(buf)-64]) // a chunk's framing fits beside it
+		u.reading.Store(false)
 		if n > 0 {
 			piece := buf[:n]
 			if u.last != nil {
@@ -76,6 +80,25 @@ func (u *upload) started() bool { return u.done != nil }
 
 // finished reports whether all of the body was sent.
 func (u *upload) finished() bool { return u.whole.Load() }
+
+// settled is finished, after patience: an answer can overtake the goroutine that
+// has just sent the end of the body it answers.
+func (u *upload) settled() bool {
+	if u.finished() || u.done == nil {
+		return u.finished()
+	}
+	patience := 50 * time.Millisecond
+	if u.reading.Load() { // most likely for a client that has not sent all
+		patience = time.Millisecond
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+	}
+	return u.finished()
+}
 
 // failure gives what went wrong on the client's side, nil for nothing so far.
 func (u *upload) failure() error {
