@@ -189,7 +189,7 @@ func (p *Provider) write(ctx context.Context, rec dns.Record, edit func([]txt) [
 		if !lost || n == races {
 			return err
 		}
-		if sleep(ctx, rand.N(p.pace)) != nil {
+		if rest.Sleep(ctx, rand.N(p.pace)) != nil {
 			return err
 		}
 	}
@@ -232,15 +232,4 @@ func explain(body []byte) string {
 	_ = json.Unmarshal(body, &token)
 	text, _, _ := strings.Cut(token.Description, "\n") // then follow trace IDs
 	return strings.TrimSpace(token.Error + " " + strings.TrimSpace(text))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -227,7 +227,7 @@ func (p *Provider) write(ctx context.Context, rec dns.Record, edit func([]string
 		if !lost(err) || n == races {
 			return err
 		}
-		if sleep(ctx, rand.N(p.pace)) != nil {
+		if rest.Sleep(ctx, rand.N(p.pace)) != nil {
 			return err
 		}
 	}
@@ -254,7 +254,7 @@ func (p *Provider) read(ctx context.Context, base, name string) (rrset, error) {
 // settle waits until Google's servers have the change.
 func (p *Provider) settle(ctx context.Context, base string, c change) error {
 	for c.Status != "done" {
-		if err := sleep(ctx, p.pace); err != nil {
+		if err := rest.Sleep(ctx, p.pace); err != nil {
 			return fmt.Errorf("gcloud: change %s is %s: %w", c.ID, c.Status, err)
 		}
 		if err := p.client.Do(ctx, rest.Request{Method: http.MethodGet, Path: base + "/changes/" + c.ID, Into: &c}); err != nil {
@@ -281,15 +281,4 @@ func explain(body []byte) string {
 		return token.Error + ": " + token.Description
 	}
 	return token.Error
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -102,7 +102,7 @@ func (c *Client) Do(ctx context.Context, r Request) error {
 		if deadline, ok := ctx.Deadline(); pause > longWait || ok && time.Until(deadline) < pause {
 			return e
 		}
-		if sleep(ctx, pause) != nil {
+		if Sleep(ctx, pause) != nil {
 			return e
 		}
 		wait *= 2
@@ -112,7 +112,7 @@ func (c *Client) Do(ctx context.Context, r Request) error {
 func (c *Client) once(ctx context.Context, r Request, target string) *Error {
 	e := &Error{Provider: c.Name, Method: r.Method, URL: redacted(target)}
 	fail := func(err error) *Error { e.err = err; return e }
-	if err := sleep(ctx, c.left()); err != nil {
+	if err := Sleep(ctx, c.left()); err != nil {
 		return fail(fmt.Errorf("wait as the service asked: %w", err))
 	}
 	body, kind, err := encode(r.Body)
@@ -302,7 +302,8 @@ func redacted(target string) string {
 	return u.Redacted()
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or for the end of ctx and then says why it ended.
+func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
