@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"gatehouse/internal/http1"
 	"gatehouse/internal/wire"
 )
 
@@ -165,10 +166,10 @@ func (p *peer) forward(r *http.Request, tls, upgrade bool) {
 		proto = ownProto(tls, upgrade)
 	}
 	setOne("X-Forwarded-Proto", proto)
-	if said := h["X-Forwarded-Host"]; len(said) != 1 || !validHost(said[0]) {
+	if said := h["X-Forwarded-Host"]; len(said) != 1 || !http1.ValidHost(said[0]) {
 		setOne("X-Forwarded-Host", r.Host)
 	}
-	if said := h["X-Forwarded-Port"]; len(said) != 1 || said[0] == "" || !validHost("x:"+said[0]) {
+	if said := h["X-Forwarded-Port"]; len(said) != 1 || said[0] == "" || !http1.ValidHost("x:"+said[0]) {
 		setOne("X-Forwarded-Port", portOf(r.Host, proto))
 	}
 	if said := h["X-Real-Ip"]; len(said) != 1 || !validIP(said[0]) {
@@ -216,12 +217,6 @@ func (p *peer) element(r *http.Request, proto string) string {
 		node = `"[` + node + `]"`
 	}
 	return "for=" + node + `;host="` + r.Host + `";proto=` + proto
-}
-
-// validIPv6 is what may stand in brackets; zones have no meaning to others.
-func validIPv6(s string) bool {
-	addr, err := netip.ParseAddr(s)
-	return err == nil && addr.Is6() && addr.Zone() == ""
 }
 
 func validIP(s string) bool {

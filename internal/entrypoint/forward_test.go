@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"gatehouse/internal/http1"
 )
 
 func TestValidHost(t *testing.T) {
@@ -15,7 +17,7 @@ func TestValidHost(t *testing.T) {
 		"example.com/x": false, "example..com": false, "a\\b": false, "exämple.com": false, ".a": false,
 		"example.com:+80": false, "example.com:8o": false, "a;b": false, "[::1]x": false, "[]": false,
 	} {
-		if got := validHost(host); got != want {
+		if got := http1.ValidHost(host); got != want {
 			t.Errorf("validHost(%q) = %v, want %v", host, got, want)
 		}
 	}
@@ -28,7 +30,7 @@ func FuzzValidHost(f *testing.F) {
 		f.Add(h)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		if !validHost(host) {
+		if !http1.ValidHost(host) {
 			return
 		}
 		u, err := url.Parse("http://" + host + "/x")

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse/internal/http1"
 	"gatehouse/internal/wire"
 )
 
@@ -136,7 +137,7 @@ func inspect(r *http.Request) refusal {
 	switch {
 	case len(r.RequestURI) > maxTarget:
 		return refusal{http.StatusRequestURITooLong, "request target too long"}
-	case !validHost(r.Host):
+	case !http1.ValidHost(r.Host):
 		return bad("missing or malformed Host")
 	case strings.IndexByte(r.RequestURI, '#') >= 0:
 		return bad("fragment in the request target")
@@ -169,57 +170,17 @@ func asciiPath(target string) bool {
 	return true
 }
 
-// validHost accepts a registered name, an IPv4 address or an IPv6 address in
-// brackets, with or without a port (RFC 9110, section 7.2), in the letters
-// that host names have in practice: letters, digits, '-', '_' and '.'.
-func validHost(host string) bool {
-	name, port := host, ""
-	switch i := strings.LastIndexByte(host, ':'); {
-	case strings.HasPrefix(host, "["):
-		end := strings.IndexByte(host, ']')
-		if end < 0 {
-			return false
-		}
-		if name, port = host[1:end], host[end+1:]; !validIPv6(name) {
-			return false
-		}
-	case i >= 0:
-		if name, port = host[:i], host[i:]; !validName(name) {
-			return false
-		}
-	case !validName(name):
-		return false
+// normalPath is http1.NormalPath for what net/http gives: a path may be missing
+// there, and OPTIONS has one that is none.
+func normalPath(escaped string, allowEncodedSlash bool) (string, bool) {
+	switch escaped {
+	case "":
+		return "/", true
+	case "*":
+		return escaped, true
 	}
-	if port == "" {
-		return true
-	}
-	if port[0] != ':' || len(port) > 6 {
-		return false
-	}
-	n := 0
-	for _, c := range []byte(port[1:]) {
-		if c < '0' || c > '9' {
-			return false
-		}
-		n = n*10 + int(c-'0')
-	}
-	return n <= 65535
-}
-
-func validName(name string) bool {
-	if name == "" || len(name) > 255 || name[0] == '.' || strings.Contains(name, "..") {
-		return false
-	}
-	for _, c := range []byte(name) {
-		if !isAlnum(c) && c != '-' && c != '_' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
-
-func isAlnum(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+	path, why := http1.NormalPath(escaped, allowEncodedSlash)
+	return path, why == 0
 }
 
 // setPath gives the request its one path; the query stays.
