@@ -222,6 +222,3 @@ func (r *Running) Pids() ([]int, error) { return measure.Tree(r.process.Pid()) }
 // Stop ends it. How it ends is not what is measured, so it is killed if it
 // lingers.
 func (r *Running) Stop() { _ = r.process.Stop(stopPatience) }
-
-// Log is the file that holds its output.
-func (r *Running) Log() string { return r.process.Log }

@@ -258,9 +258,6 @@ func (s *Scene) env() []string {
 	return list
 }
 
-// GiveReplicas adds flags for the replicas started from here on.
-func (s *Scene) GiveReplicas(args ...string) { s.o.Args = append(s.o.Args, args...) }
-
 // Start starts replica i (from 0), with the post's own arguments.
 func (s *Scene) Start(ctx context.Context, i int) error {
 	r := &Replica{Name: fmt.Sprintf("replica-%d", i+1), Address: s.addresses()[i], Ports: s.ports}

@@ -92,17 +92,8 @@ func (nothing) Error() string   { return "nothing to read yet" }
 func (nothing) Timeout() bool   { return true }
 func (nothing) Temporary() bool { return true }
 
-// NewSock makes a Sock of a connection that is a socket. onClose, if set, is
+// Init makes it the Sock of a connection that is a socket. onClose, if set, is
 // called once, when the connection is closed.
-func NewSock(c net.Conn, onClose func()) (*Sock, error) {
-	s := new(Sock)
-	if err := s.Init(c, onClose); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-// Init is NewSock for a Sock that is part of another value.
 func (s *Sock) Init(c net.Conn, onClose func()) error {
 	sc, ok := c.(syscall.Conn)
 	if !ok {

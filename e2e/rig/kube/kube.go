@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -122,15 +121,6 @@ func (k *Kube) StartAPI(ctx context.Context) error {
 
 // KillAPI ends the API server with SIGKILL; StartAPI starts it again.
 func (k *Kube) KillAPI() { k.api.Kill() }
-
-// PauseAPI stops the API server from answering, with its connections open, or
-// lets it go on.
-func (k *Kube) PauseAPI(pause bool) error {
-	if pause {
-		return k.api.Signal(syscall.SIGSTOP)
-	}
-	return k.api.Signal(syscall.SIGCONT)
-}
 
 func (k *Kube) startControllers() error {
 	path, err := rig.Find("kube-controller-manager")
