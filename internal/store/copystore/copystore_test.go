@@ -93,7 +93,7 @@ func put(t *testing.T, s store.Store, key, value string) {
 
 // Around any store it is one, with or without its copy.
 func TestConforms(t *testing.T) {
-	const ttl = time.Second
+	const ttl = 3 * time.Second
 	mem, dir := store.NewMem(ttl), t.TempDir()
 	storetest.Run(t, func(t *testing.T, name string) store.Store {
 		s, _ := keeping(mem.Replica(name), dir, func(o *copystore.Options) {

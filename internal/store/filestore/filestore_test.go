@@ -25,7 +25,7 @@ import (
 	"gatehouse/internal/store/storetest"
 )
 
-const ttl = time.Second
+const ttl = 3 * time.Second
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(writerEnv); dir != "" {

@@ -19,7 +19,7 @@ import (
 	"gatehouse/internal/store/storetest"
 )
 
-const ttl = 2 * time.Second
+const ttl = 3 * time.Second
 
 func TestMain(m *testing.M) {
 	code := storetest.Main(m, func(where, replica string) (store.Store, error) {

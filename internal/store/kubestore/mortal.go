@@ -38,8 +38,10 @@ func entry(object *coordinationv1.Lease) (store.Entry, bool) {
 	return e, holderOf(object) != ""
 }
 
-// getMortal reads a key that is no Secret.
+// getMortal reads a key that is no Secret. Who reads what ends when nobody
+// renews it takes part in ending it: all who renewed may be dead.
 func (s *Store) getMortal(ctx context.Context, key string) (store.Entry, error) {
+	s.start()
 	object, err := s.leases.Get(ctx, s.o.Namespace, s.objectName(key))
 	if err == nil && object.Annotations[noteKey] == key {
 		if e, ok := entry(object); ok {

@@ -49,7 +49,7 @@ func sealed(inner store.Store, r store.Ring, log *bytes.Buffer) *sealstore.Store
 // Around any store it is one: here what the suite writes is sealed, but for the
 // largest value, as a sealed one is a third larger.
 func TestConforms(t *testing.T) {
-	const ttl = time.Second
+	const ttl = 3 * time.Second
 	mem := store.NewMem(ttl)
 	storetest.Run(t, func(t *testing.T, name string) store.Store {
 		return sealstore.New(sealstore.Options{Inner: mem.Replica(name), Ring: ring(t, "k"), Prefixes: []string{

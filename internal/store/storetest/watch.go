@@ -142,7 +142,7 @@ func (s *suite) watchEnds(t *testing.T) {
 	f.end()
 	select {
 	case <-f.ended:
-	case <-time.After(2 * time.Second):
+	case <-time.After(patience):
 		t.Error("the watch goes on after its context has ended")
 	}
 	for _, err := range a.Watch(within(t, patience), space(t)) {
@@ -263,7 +263,7 @@ func (s *suite) restart(t *testing.T) {
 		_, err := b.Put(within(t, 2*time.Second), p+"/after", []byte("2"), "")
 		return err
 	})
-	f.is(t, 10*time.Second, p+"/before", "1", p+"/after", "2")
+	f.is(t, patience, p+"/before", "1", p+"/after", "2")
 	eventually(t, patience, "announced again", there(b, p+"-members/a", "here"))
 	select {
 	case err := <-acquired:
