@@ -46,7 +46,6 @@ func idleManyWork() work {
 		var rows []contender
 		for _, c := range eachPeer(peers) {
 			if c.name != "caddy" && c.name != "traefik" {
-				c.setup = func(s *peer.Setup) { s.Conns = conns }
 				rows = append(rows, c)
 			}
 		}

@@ -199,7 +199,7 @@ func (b *bench) one(w work, c contender) (map[string]float64, error) {
 	b.turn++
 	setup := peer.Setup{
 		Dir: filepath.Join(b.dir, fmt.Sprintf("%03d-%s", b.turn, c.peer.Name)), Origin: b.origin.addr,
-		Host: host, Cert: b.cert, Key: b.key, Cores: b.cores.proxy,
+		Host: host, Cert: b.cert, Key: b.key, Cores: b.cores.proxy, Conns: w.spec.Conns,
 	}
 	if c.setup != nil {
 		c.setup(&setup)

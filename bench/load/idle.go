@@ -35,13 +35,9 @@ func idle(ctx context.Context, s Spec) (Result, error) {
 	defer loop.Close()
 	r := newRun(s, loop)
 	r.measuring = true
-	if err := r.connect(); err != nil {
-		return Result{}, err
-	}
-	r.sending = false
-	all := r.free
 	begin := r.now()
-	if err := r.once(all); err != nil {
+	all, err := r.opened(s.Conns)
+	if err != nil {
 		return Result{}, err
 	}
 	r.result.Open, r.result.PSSBefore = r.result.Requests, before
@@ -53,6 +49,23 @@ func idle(ctx context.Context, s Spec) (Result, error) {
 	r.result.Alive = r.result.Requests - r.result.Open
 	r.result.Seconds = (r.now() - begin).Seconds()
 	return r.result, err
+}
+
+// opened opens connections, each of which has had one answer. A few at a time:
+// proxies close those whose first request does not come within seconds.
+func (r *run) opened(conns int) (all []client, err error) {
+	const atOnce = 128
+	for len(all) < conns {
+		some, err := r.connectSome(min(atOnce, conns-len(all)))
+		if err == nil {
+			err = r.once(some)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 // once sends one request on each connection, a few at a time.

@@ -94,20 +94,25 @@ func (r *run) next() []byte {
 }
 
 // connect opens all connections before the first request is sent.
-func (r *run) connect() error {
+func (r *run) connect() (err error) {
+	r.free, err = r.connectSome(r.spec.Conns)
+	r.sending = err == nil
+	return err
+}
+
+// connectSome opens n connections; one is given for each of its slots.
+func (r *run) connectSome(n int) ([]client, error) {
 	var all []client
-	for i := range r.spec.Conns {
+	for i := range n {
 		c, err := r.open1()
 		if err != nil {
-			return fmt.Errorf("open connection %d: %w", i+1, err)
+			return nil, fmt.Errorf("open connection %d: %w", i+1, err)
 		}
 		for range r.slots() {
 			all = append(all, c)
 		}
 	}
-	r.sending = true
-	r.free = all
-	return nil
+	return all, nil
 }
 
 func (r *run) slots() int {

@@ -36,6 +36,7 @@ defaults
   timeout client 75s
   timeout server 75s
   timeout http-request 10s
+  timeout http-keep-alive 75s
   timeout tunnel 1h
   option forwardfor
   option splice-auto

@@ -31,7 +31,7 @@ type Setup struct {
 	Cert   string // file
 	Key    string // file
 	Cores  []int
-	Conns  int  // how many connections come, if they are very many
+	Conns  int  // how many connections come
 	Chain  bool // headers, strip prefix and access log before the origin; Gatehouse only
 
 	Changing bool // only / is passed, so that Change can add; Gatehouse and Traefik only
@@ -46,7 +46,7 @@ func (s Setup) Workers() int { return len(s.Cores) }
 
 // connections is the limit for peers that must be told one: they reserve
 // memory by it.
-func (s Setup) connections() int { return max(4096, s.Conns+1024) }
+func (s Setup) connections() int { return max(4096, 2*s.Conns+1024) }
 
 // Peer is one kind of proxy.
 type Peer struct {
