@@ -41,7 +41,7 @@ func pendingEntry(t *testing.T, st store.Store, token string) string {
 
 func TestBarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text strings.Builder
+		var text syncBuffer
 		log := slog.New(slog.NewTextHandler(&text, nil))
 		mem := store.NewMem(0)
 		a, ra, stopA := answering(t, mem, "a", log)
@@ -59,8 +59,8 @@ func TestBarrier(t *testing.T) {
 		if took := timed(); took > barrierWithin/2 {
 			t.Errorf("with all replicas there it took %v", took)
 		}
-		if text.Len() > 0 {
-			t.Errorf("the log says %s", &text)
+		if said := text.String(); said != "" {
+			t.Errorf("the log says %s", said)
 		}
 		time.Sleep(time.Second)
 		rb.Partition(true)

@@ -131,6 +131,12 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
 // simReplica is one life of one process.
 type simReplica struct {
 	w         *simWorld
@@ -489,7 +495,7 @@ func simulate(t *testing.T, seed uint64) *simWorld {
 	}
 	time.Sleep(time.Minute) // what is on the wire arrives
 	if t.Failed() {
-		text := w.log.b.String()
+		text := w.log.String()
 		t.Logf("seed %d: go test ./internal/acme -run TestSimulation -sim.seed %d\n%s", seed, seed, text[max(0, len(text)-20000):])
 	}
 	return w

@@ -32,7 +32,7 @@ func TestOrphansAreSwept(t *testing.T) {
 					t.Errorf("a minute after: %v", left)
 				}
 				for _, say := range []string{"order nobody wants cleaned up", "removed=", "next=\"the order goes on if its names are wanted again\""} {
-					if n := strings.Count(w.log.b.String(), say); n != 1 {
+					if n := strings.Count(w.log.String(), say); n != 1 {
 						t.Errorf("%q was said %d times", say, n)
 					}
 				}
@@ -69,7 +69,7 @@ func TestSweepKeepsWhatItCannotRemove(t *testing.T) {
 		if left := w.presented(); len(left) != 2 { // the record, and the journal that knows it
 			t.Errorf("while the provider is down: %v", left)
 		}
-		text := w.log.b.String()
+		text := w.log.String()
 		if n := strings.Count(text, "what an order left behind that nobody wants stays"); n < 3 || n > 5 {
 			t.Errorf("%d messages in 19 minutes", n)
 		}
