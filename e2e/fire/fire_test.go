@@ -151,7 +151,7 @@ func TestKillsAtEveryPoint(t *testing.T) {
 						w.wake()
 						continue
 					}
-					i, ok := w.dead(5 * time.Second)
+					i, ok := w.dead(20 * time.Second)
 					if !ok {
 						t.Fatalf("nobody died at %s", where)
 					}
@@ -164,7 +164,7 @@ func TestKillsAtEveryPoint(t *testing.T) {
 					}
 				}
 				_ = os.Remove(w.order)
-				w.reach(t, generation, 2*time.Minute)
+				w.reach(t, generation, 6*time.Minute)
 			}
 			w.judge(t, generation)
 			t.Logf("%s, %d replicas: %d kills, %d stops at %d different points in %s; %d generations of %d certificates",

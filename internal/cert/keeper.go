@@ -53,6 +53,7 @@ type Keeper struct {
 	running     sync.WaitGroup
 	refused     map[string]store.Revision // attempts told as damaged; only seeAttempts touches it
 	shared      map[[32]byte][]byte       // intermediates, by SHA-256; only seeCertificates touches it
+	read        map[key]readJournal       // only seeJournals touches it
 
 	mu       sync.Mutex
 	wants    []want

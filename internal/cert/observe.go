@@ -164,16 +164,35 @@ func (k *Keeper) seeAttempts(entries []store.Entry) {
 	k.mu.Unlock()
 }
 
+// readJournal is what the issuer made of a journal.
+type readJournal struct {
+	revision store.Revision
+	progress string
+	from     time.Time // as of Sweeper.Orphaned
+	sweeps   bool
+}
+
+// seeJournals takes over how far the orders are; what has not changed is not
+// read again, as there may be thousands. Only its watch calls it.
 func (k *Keeper) seeJournals(entries []store.Entry) {
 	journals, sweeps := make(map[key]string, len(entries)), map[key]time.Time{}
+	read := make(map[key]readJournal, len(entries))
 	for _, e := range entries {
-		if kk, ok := parseKey(ordersPrefix, e.Key); ok {
-			journals[kk] = k.progress(kk, e.Value)
-			if from, ok := k.sweepable(kk, e.Value); ok {
-				sweeps[kk] = from
-			}
+		kk, ok := parseKey(ordersPrefix, e.Key)
+		if !ok {
+			continue
+		}
+		r := k.read[kk]
+		if r.revision != e.Revision {
+			r = readJournal{revision: e.Revision, progress: k.progress(kk, e.Value)}
+			r.from, r.sweeps = k.sweepable(kk, e.Value)
+		}
+		read[kk], journals[kk] = r, r.progress
+		if r.sweeps {
+			sweeps[kk] = r.from
 		}
 	}
+	k.read = read
 	k.mu.Lock()
 	k.journals, k.sweeps = journals, sweeps
 	k.mu.Unlock()
