@@ -1,7 +1,8 @@
 // Package controller is the one loop that turns what providers publish into
-// what is served: it keeps the newest routing of each, waits for quiet, merges
-// all of it and hands it on. It owns no routing of its own and knows neither
-// stores nor certificates.
+// what is served: it keeps the newest routing of each, merges all of it and
+// hands it on, at once after a calm time and at a bounded share of a core in a
+// storm. It owns no routing of its own and knows neither stores nor
+// certificates.
 package controller
 
 import (
@@ -18,11 +19,17 @@ import (
 	"gatehouse/internal/provider"
 )
 
-// Changes are taken together until none has come for quiet, but none waits
-// longer than patience.
+// A change after a calm time is applied after a moment, in which those that
+// belong to it arrive. Then there is a rest: no less than leastRest, and so long
+// that applying takes one part in restFactor+1 of a core; but no change waits
+// longer than patience. At the start the providers that have not been heard are
+// waited for until quiet passes without a change.
 const (
-	quiet    = 100 * time.Millisecond
-	patience = 2 * time.Second
+	moment     = 2 * time.Millisecond
+	leastRest  = 10 * time.Millisecond
+	restFactor = 3
+	quiet      = 100 * time.Millisecond
+	patience   = 2 * time.Second
 )
 
 // Options of a Controller.
@@ -94,37 +101,66 @@ func (c *Controller) Run(ctx context.Context) error {
 	if len(c.o.Providers) == 0 {
 		c.signal()
 	}
+	var next time.Time // no apply before it
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-c.changed:
 		}
-		if !c.settle(ctx) {
+		if !c.gather(ctx) || !sleepUntil(ctx, next) {
 			return nil
 		}
+		// What came meanwhile is taken too.
+		select {
+		case <-c.changed:
+		default:
+		}
+		start := time.Now()
 		c.apply()
+		end := time.Now()
+		next = end.Add(min(max(leastRest, restFactor*end.Sub(start)), patience))
 	}
 }
 
-// settle waits for quiet; false: ctx ended.
-func (c *Controller) settle(ctx context.Context) bool {
-	last := time.NewTimer(patience)
-	defer last.Stop()
-	for {
-		calm := time.NewTimer(quiet)
+// gather waits a moment, and at the start for every provider; false: ctx ended.
+func (c *Controller) gather(ctx context.Context) bool {
+	last := time.Now().Add(patience)
+	for c.starting() {
+		calm := time.NewTimer(min(quiet, time.Until(last)))
 		select {
 		case <-ctx.Done():
 			calm.Stop()
 			return false
 		case <-calm.C:
 			return true
-		case <-last.C:
-			calm.Stop()
-			return true
 		case <-c.changed:
 			calm.Stop()
 		}
+	}
+	return sleepUntil(ctx, time.Now().Add(moment))
+}
+
+// starting: nothing was handed on yet, and some provider was not heard.
+func (c *Controller) starting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Applied == 0 && len(c.newest) < len(c.o.Providers)
+}
+
+// sleepUntil is false when ctx ended first.
+func sleepUntil(ctx context.Context, then time.Time) bool {
+	left := time.Until(then)
+	if left <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -160,17 +196,11 @@ func (c *Controller) apply() {
 
 func (c *Controller) publish(s State) {
 	c.mu.Lock()
+	before := c.state.Problems
 	s.Applied = c.state.Applied + 1
-	known := map[string]bool{}
-	for _, p := range c.state.Problems {
-		known[p.String()] = true
-	}
 	c.state = s
 	c.mu.Unlock()
-	for _, p := range s.Problems {
-		if known[p.String()] {
-			continue
-		}
+	for _, p := range news(before, s.Problems) {
 		level := slog.LevelError
 		if p.Warning {
 			level = slog.LevelWarn
@@ -178,6 +208,24 @@ func (c *Controller) publish(s State) {
 		c.o.Logger.Log(context.Background(), level, "problem in the configuration", "problem", p.String())
 	}
 	c.o.Logger.Info("configuration applied", "routers", countRouters(s.Sources), "problems", len(s.Problems), "waiting", s.Waiting)
+}
+
+// news gives the problems of now that were not among those before.
+func news(before, now []config.Problem) []config.Problem {
+	if slices.Equal(before, now) {
+		return nil
+	}
+	known := make(map[config.Problem]bool, len(before))
+	for _, p := range before {
+		known[p] = true
+	}
+	var fresh []config.Problem
+	for _, p := range now {
+		if !known[p] {
+			fresh = append(fresh, p)
+		}
+	}
+	return fresh
 }
 
 func countRouters(sources map[string]config.Routing) int {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -54,6 +55,11 @@ func routers(names ...string) config.Routing {
 // run starts a controller over the providers; seen gives the routings handed on
 // so far (the names of their routers).
 func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen func() [][]string) {
+	return runAt(t, 0, providers...)
+}
+
+// runAt is run where applying takes a time.
+func runAt(t *testing.T, cost time.Duration, providers ...provider.Provider) (c *Controller, seen func() [][]string) {
 	var mu sync.Mutex
 	var all [][]string
 	c = New(Options{
@@ -65,6 +71,7 @@ func run(t *testing.T, providers ...provider.Provider) (c *Controller, seen func
 				names = append(names, n)
 			}
 			slices.Sort(names)
+			time.Sleep(cost)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, names)
@@ -90,16 +97,34 @@ func newest(seen [][]string) []string {
 	return seen[len(seen)-1]
 }
 
-func TestChangesCloseTogetherAreOne(t *testing.T) {
+// TestASingleChangeIsAppliedAtOnce: nothing waits for quiet once all were heard.
+func TestASingleChangeIsAppliedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{name: "file", in: make(chan config.Routing)}
+		_, seen := run(t, p)
+		for i := range 5 {
+			name := fmt.Sprint("r", i)
+			p.in <- routers(name)
+			time.Sleep(5 * time.Millisecond)
+			synctest.Wait()
+			if !slices.Equal(newest(seen()), []string{name + "@file"}) || len(seen()) != i+1 {
+				t.Fatalf("5 ms after change %d %v was handed on", i, seen())
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestABurstIsOne: what belongs together arrives in a moment.
+func TestABurstIsOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &scripted{name: "file", in: make(chan config.Routing)}
 		_, seen := run(t, p)
 		for range 10 {
 			p.in <- routers("old")
-			time.Sleep(quiet / 2)
 		}
 		p.in <- routers("new")
-		time.Sleep(2 * quiet)
+		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(seen()) != 1 || !slices.Equal(newest(seen()), []string{"new@file"}) {
 			t.Errorf("handed on %v, want one routing with new@file", seen())
@@ -107,17 +132,72 @@ func TestChangesCloseTogetherAreOne(t *testing.T) {
 	})
 }
 
-func TestAConstantStreamOfChangesIsHandedOnAtLeastEveryTwoSeconds(t *testing.T) {
+// TestTheStartWaitsForAll: providers that are heard one after the other make
+// one routing, at once when the last is heard.
+func TestTheStartWaitsForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &scripted{name: "file", in: make(chan config.Routing)}
-		_, seen := run(t, p)
-		for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(quiet / 2) {
-			p.in <- routers("a")
+		var all []provider.Provider
+		for i := range 5 {
+			all = append(all, &scripted{name: fmt.Sprint("p", i), in: make(chan config.Routing)})
 		}
-		if n := len(seen()); n < 4 || n > 6 {
-			t.Errorf("handed on %d times in 10 s, want about 5", n)
+		_, seen := run(t, all...)
+		for _, p := range all {
+			time.Sleep(quiet / 2)
+			p.(*scripted).in <- routers("x")
+			p.(*scripted).in <- routers("a")
+		}
+		time.Sleep(2 * moment)
+		synctest.Wait()
+		if want := []string{"a@p0", "a@p1", "a@p2", "a@p3", "a@p4"}; len(seen()) != 1 || !slices.Equal(newest(seen()), want) {
+			t.Errorf("handed on %v, want once %v", seen(), want)
 		}
 	})
+}
+
+// TestTheStartIsNotHeldUp: a provider that is never calm, beside one that is
+// never heard, is served within patience.
+func TestTheStartIsNotHeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy, mute := &scripted{name: "busy", in: make(chan config.Routing)}, &scripted{name: "mute", in: make(chan config.Routing)}
+		_, seen := run(t, busy, mute)
+		for start := time.Now(); time.Since(start) <= patience; time.Sleep(quiet / 2) {
+			busy.in <- routers("a")
+		}
+		if len(seen()) == 0 || seen()[0][0] != "a@busy" {
+			t.Errorf("handed on %v", seen())
+		}
+	})
+}
+
+// TestAStorm: 1,000 changes a second for 10 s, each dear to apply, lead to
+// applies that take a bounded share of a core, and the last change is in effect
+// within patience.
+func TestAStorm(t *testing.T) {
+	for _, cost := range []time.Duration{0, time.Millisecond, 30 * time.Millisecond, 300 * time.Millisecond, 5 * time.Second} {
+		t.Run(cost.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &scripted{name: "file", in: make(chan config.Routing)}
+				_, seen := runAt(t, cost, p)
+				last := ""
+				start := time.Now()
+				for i := 0; time.Since(start) < 10*time.Second; i++ {
+					last = fmt.Sprint("r", i)
+					p.in <- routers(last)
+					time.Sleep(time.Millisecond)
+				}
+				// Applying may have begun just before the last change.
+				time.Sleep(cost + min(restFactor*cost, patience) + leastRest + moment + cost)
+				synctest.Wait()
+				if got := newest(seen()); !slices.Equal(got, []string{last + "@file"}) {
+					t.Errorf("the last change %s is not in effect, but %v", last, got)
+				}
+				took := time.Since(start)
+				if most := 2 + int(took/(cost+min(max(restFactor*cost, leastRest), patience))); len(seen()) > most {
+					t.Errorf("%d applies in %v, want no more than %d", len(seen()), took, most)
+				}
+			})
+		})
+	}
 }
 
 func TestReadyOnlyAfterEveryProviderWasHeard(t *testing.T) {
