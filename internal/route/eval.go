@@ -37,8 +37,8 @@ func (n *node) match(h *Head) bool {
 func (l *leaf) match(h *Head) bool {
 	switch l.kind {
 	case kindHost:
-		for _, k := range l.hosts {
-			if k.matches(h.host) {
+		for _, arg := range l.args {
+			if hostOf(arg).matches(h.host) {
 				return true
 			}
 		}
@@ -59,12 +59,12 @@ func (l *leaf) match(h *Head) bool {
 	case kindHeader:
 		return h.header(l.args[0], func(v string) bool { return v == l.args[1] })
 	case kindHeaderRegexp:
-		return h.header(l.args[0], l.exprs[0].MatchString)
+		return h.header(l.args[0], l.compiled.exprs[0].MatchString)
 	case kindQuery, kindQueryRegexp:
 		return h.query(l.args[0], l.value)
 	case kindClientIP:
 		if ip, ok := h.clientIP(); ok {
-			for _, net := range l.nets {
+			for _, net := range l.compiled.nets {
 				if net.Contains(ip) {
 					return true
 				}
@@ -75,7 +75,7 @@ func (l *leaf) match(h *Head) bool {
 }
 
 func (l *leaf) anyRegexp(s string) bool {
-	for _, re := range l.exprs {
+	for _, re := range l.compiled.exprs {
 		if re.MatchString(s) {
 			return true
 		}
@@ -86,7 +86,7 @@ func (l *leaf) anyRegexp(s string) bool {
 // value judges one query value.
 func (l *leaf) value(v string) bool {
 	if l.kind == kindQueryRegexp {
-		return l.exprs[0].MatchString(v)
+		return l.compiled.exprs[0].MatchString(v)
 	}
 	return len(l.args) == 1 || l.args[1] == v
 }

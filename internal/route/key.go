@@ -16,6 +16,14 @@ type hostKey struct {
 	name string
 }
 
+// hostOf gives the key of a canonical argument of Host.
+func hostOf(arg string) hostKey {
+	if strings.HasPrefix(arg, "*") {
+		return hostKey{hostWild, arg[1:]}
+	}
+	return hostKey{hostExact, arg}
+}
+
 func (k hostKey) matches(host string) bool {
 	switch k.kind {
 	case hostExact:
@@ -57,6 +65,13 @@ type pathKey struct {
 	text  string
 }
 
+func (k pathKey) matches(path string) bool {
+	if k.exact {
+		return k.text == path
+	}
+	return strings.HasPrefix(path, k.text)
+}
+
 func (k pathKey) meet(o pathKey) (both pathKey, ok bool) {
 	switch {
 	case k.exact:
@@ -77,6 +92,49 @@ type key struct {
 
 // maxKeys bounds what a product of alternatives may grow to.
 const maxKeys = 1 << 14
+
+// only gives the key of a rule that has but one, as most have; ok is false
+// where keys must be asked.
+func (n *node) only() (k key, ok bool) {
+	switch n.op {
+	case opNot:
+		return key{}, true
+	case opOr:
+		return key{}, false
+	case opLeaf:
+		l := n.leaf
+		switch {
+		case l.kind != kindHost && l.kind != kindPath && l.kind != kindPathPrefix:
+			return key{}, true
+		case len(l.args) > 1:
+			return key{}, false
+		case l.kind == kindHost:
+			return key{host: hostOf(l.args[0]), whole: true}, true
+		}
+		return key{path: pathKey{l.kind == kindPath, l.args[0]}, whole: true}, true
+	}
+	k.whole = true
+	for _, kid := range n.kids {
+		other, ok := kid.only()
+		if !ok {
+			return key{}, false
+		}
+		if k, ok = k.meet(other); !ok {
+			return key{}, false // it matches nothing
+		}
+	}
+	return k, true
+}
+
+// meet is where both hold; ok is false where that is nowhere.
+func (k key) meet(o key) (both key, ok bool) {
+	if both.host, ok = k.host.meet(o.host); !ok {
+		return key{}, false
+	}
+	both.path, ok = k.path.meet(o.path)
+	both.whole = k.whole && o.whole
+	return both, ok
+}
 
 // keys derives the keys of a rule.
 func (n *node) keys() []key {
@@ -116,12 +174,8 @@ func product(a, b []key) []key {
 	all := make([]key, 0, max(len(a), len(b)))
 	for _, x := range a {
 		for _, y := range b {
-			host, ok := x.host.meet(y.host)
-			if !ok {
-				continue
-			}
-			if path, ok := x.path.meet(y.path); ok {
-				all = append(all, key{host, path, x.whole && y.whole})
+			if k, ok := x.meet(y); ok {
+				all = append(all, k)
 			}
 		}
 	}
@@ -155,8 +209,8 @@ func (l *leaf) keys() []key {
 	var keys []key
 	switch l.kind {
 	case kindHost:
-		for _, h := range l.hosts {
-			keys = append(keys, key{host: h, whole: true})
+		for _, arg := range l.args {
+			keys = append(keys, key{host: hostOf(arg), whole: true})
 		}
 	case kindPath, kindPathPrefix:
 		for _, p := range l.args {

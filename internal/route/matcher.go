@@ -32,33 +32,48 @@ type spec struct {
 	least, most int // arguments; most 0: any number
 }
 
-// matchers is constant: lower-case name -> spec.
-var matchers = map[string]spec{
-	"host":         {kindHost, "Host", "Host(`a.example.com`, `*.b.example.com`)", 1, 0},
-	"hostregexp":   {kindHostRegexp, "HostRegexp", "HostRegexp(`^[a-z]+\\.example\\.com$`)", 1, 0},
-	"path":         {kindPath, "Path", "Path(`/a`, `/b`)", 1, 0},
-	"pathprefix":   {kindPathPrefix, "PathPrefix", "PathPrefix(`/a`, `/b`)", 1, 0},
-	"pathregexp":   {kindPathRegexp, "PathRegexp", "PathRegexp(`^/a/[0-9]+$`)", 1, 0},
-	"method":       {kindMethod, "Method", "Method(`GET`, `HEAD`)", 1, 0},
-	"header":       {kindHeader, "Header", "Header(`Name`, `value`)", 2, 2},
-	"headerregexp": {kindHeaderRegexp, "HeaderRegexp", "HeaderRegexp(`Name`, `expression`)", 2, 2},
-	"query":        {kindQuery, "Query", "Query(`key`) or Query(`key`, `value`)", 1, 2},
-	"queryregexp":  {kindQueryRegexp, "QueryRegexp", "QueryRegexp(`key`, `expression`)", 2, 2},
-	"clientip":     {kindClientIP, "ClientIP", "ClientIP(`10.0.0.0/8`, `::1`)", 1, 0},
+// matchers is constant: by kind.
+var matchers = [...]spec{
+	kindHost:         {kindHost, "Host", "Host(`a.example.com`, `*.b.example.com`)", 1, 0},
+	kindHostRegexp:   {kindHostRegexp, "HostRegexp", "HostRegexp(`^[a-z]+\\.example\\.com$`)", 1, 0},
+	kindPath:         {kindPath, "Path", "Path(`/a`, `/b`)", 1, 0},
+	kindPathPrefix:   {kindPathPrefix, "PathPrefix", "PathPrefix(`/a`, `/b`)", 1, 0},
+	kindPathRegexp:   {kindPathRegexp, "PathRegexp", "PathRegexp(`^/a/[0-9]+$`)", 1, 0},
+	kindMethod:       {kindMethod, "Method", "Method(`GET`, `HEAD`)", 1, 0},
+	kindHeader:       {kindHeader, "Header", "Header(`Name`, `value`)", 2, 2},
+	kindHeaderRegexp: {kindHeaderRegexp, "HeaderRegexp", "HeaderRegexp(`Name`, `expression`)", 2, 2},
+	kindQuery:        {kindQuery, "Query", "Query(`key`) or Query(`key`, `value`)", 1, 2},
+	kindQueryRegexp:  {kindQueryRegexp, "QueryRegexp", "QueryRegexp(`key`, `expression`)", 2, 2},
+	kindClientIP:     {kindClientIP, "ClientIP", "ClientIP(`10.0.0.0/8`, `::1`)", 1, 0},
 }
 
-// leaf is one matcher with its arguments checked and compiled.
+// findMatcher gives the matcher of a name in any case.
+func findMatcher(name string) (s spec, ok bool) {
+	for i := range matchers {
+		if strings.EqualFold(matchers[i].name, name) {
+			return matchers[i], true
+		}
+	}
+	return spec{}, false
+}
+
+// leaf is one matcher with its arguments compiled.
 type leaf struct {
-	kind  kind
-	name  string
-	args  []string         // canonical
-	hosts []hostKey        // Host
+	kind     kind
+	args     []string  // canonical
+	compiled *compiled // nil: the arguments say all
+}
+
+// compiled is what arguments mean, where that is not seen at a glance.
+type compiled struct {
 	exprs []*regexp.Regexp // *Regexp
 	nets  []netip.Prefix   // ClientIP
 }
 
+func (l *leaf) name() string { return matchers[l.kind].name }
+
 func (l *leaf) write(b *strings.Builder) {
-	b.WriteString(l.name)
+	b.WriteString(l.name())
 	for i, a := range l.args {
 		b.WriteString([2]string{", ", "("}[btoi(i == 0)])
 		b.WriteString(quote(a))
@@ -73,16 +88,32 @@ func btoi(b bool) int {
 	return 0
 }
 
-func newLeaf(s spec, args []token) (*leaf, *Error) {
-	l := &leaf{kind: s.kind, name: s.name}
+// leaf makes the node of a matcher.
+func (p *parser) leaf(s spec, args []token) (*node, *Error) {
+	both := &struct {
+		node
+		leaf
+	}{leaf: leaf{kind: s.kind}}
+	n, l := &both.node, &both.leaf
+	n.leaf = l
+	from := len(p.args)
 	for i, arg := range args {
 		text, err := l.add(i, arg.text)
 		if err != nil {
 			return nil, errorAt(arg.column, err.Allowed, "%s: %s", s.name, err.Message)
 		}
-		l.args = append(l.args, text)
+		p.args = append(p.args, text)
 	}
-	return l, nil
+	l.args = p.args[from:len(p.args):len(p.args)]
+	return n, nil
+}
+
+// extra makes room for what the arguments mean.
+func (l *leaf) extra() *compiled {
+	if l.compiled == nil {
+		l.compiled = new(compiled)
+	}
+	return l.compiled
 }
 
 // add checks and compiles argument i and gives its canonical form.
@@ -130,22 +161,28 @@ func addHeaderName(arg string) (string, *Error) {
 
 func (l *leaf) addHost(arg string) (string, *Error) {
 	name := cleanHost(arg)
-	key := hostKey{kind: hostExact, name: name}
-	rest := name
-	if suffix, ok := strings.CutPrefix(name, "*"); ok {
-		key = hostKey{kind: hostWild, name: suffix}
-		if rest, ok = strings.CutPrefix(suffix, "."); !ok {
+	rest, wild := strings.CutPrefix(name, "*")
+	if wild {
+		var ok bool
+		if rest, ok = strings.CutPrefix(rest, "."); !ok {
 			return "", errorAt(0, "*.example.com: the star is the whole first label", "%s is not a host name", quote(arg))
 		}
 	}
-	_, err := netip.ParseAddr(rest)
-	isAddr := err == nil && key.kind == hostExact
+	isAddr := !wild && isAddress(rest)
 	if !isAddr && (!isHostName(rest) || strings.Contains(arg, ":")) {
 		return "", errorAt(0, "a name without scheme, port or path, in ASCII (xn-- form); one leading *. may stand for one label; else HostRegexp",
 			"%s is not a host name", quote(arg))
 	}
-	l.hosts = append(l.hosts, key)
 	return name, nil
+}
+
+// isAddress looks closer only at what may be one: a refusal costs an error.
+func isAddress(s string) bool {
+	if s == "" || strings.IndexByte(s, ':') < 0 && (s[len(s)-1] < '0' || s[len(s)-1] > '9') {
+		return false
+	}
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // isHostName is lenient about what names people use inside (underscores), and
@@ -176,21 +213,21 @@ func (l *leaf) addRegexp(arg string) (string, *Error) {
 	if err != nil {
 		return "", errorAt(0, "RE2 syntax", "%s: %s", quote(arg), strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
-	l.exprs = append(l.exprs, re)
+	l.extra().exprs = append(l.extra().exprs, re)
 	return arg, nil
 }
 
 func (l *leaf) addNet(arg string) (string, *Error) {
 	if addr, err := netip.ParseAddr(arg); err == nil && addr.Zone() == "" {
 		addr = addr.Unmap()
-		l.nets = append(l.nets, netip.PrefixFrom(addr, addr.BitLen()))
+		l.extra().nets = append(l.extra().nets, netip.PrefixFrom(addr, addr.BitLen()))
 		return addr.String(), nil
 	}
 	net, err := netip.ParsePrefix(arg)
 	if err != nil || net.Addr().Is4In6() {
 		return "", errorAt(0, "10.1.2.3, 10.0.0.0/8, 2001:db8::/32", "%s is neither an address nor a network", quote(arg))
 	}
-	l.nets = append(l.nets, net.Masked())
+	l.extra().nets = append(l.extra().nets, net.Masked())
 	return net.Masked().String(), nil
 }
 
@@ -209,9 +246,9 @@ func isToken(s string) bool {
 func suggestMatcher(name string) string {
 	all := make([]string, 0, len(matchers))
 	best, least := "", 4
-	for key, s := range matchers {
+	for _, s := range matchers {
 		all = append(all, s.name)
-		d := distance(strings.ToLower(name), key)
+		d := distance(strings.ToLower(name), strings.ToLower(s.name))
 		if d < least || d == least && best != "" && s.name < best {
 			best, least = s.name, d
 		}

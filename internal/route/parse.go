@@ -10,6 +10,7 @@ type parser struct {
 	lexer
 	ahead token
 	depth int
+	args  []string // of all matchers: one piece of memory
 }
 
 func (p *parser) rule() (*node, error) {
@@ -25,7 +26,8 @@ func (p *parser) rule() (*node, error) {
 	if p.ahead.kind == tokenEnd {
 		return nil, errorAt(1, "for example Host(`example.com`), or PathPrefix(`/`) for everything", "the rule is empty")
 	}
-	root, err := p.or()
+	p.args = make([]string, 0, strings.Count(p.text, "`")/2)
+	root, err := p.list(opOr)
 	if err != nil {
 		return nil, err
 	}
@@ -41,33 +43,44 @@ func (p *parser) advance() *Error {
 	return err
 }
 
-func (p *parser) or() (*node, *Error)  { return p.list(opOr, tokenOr, p.and) }
-func (p *parser) and() (*node, *Error) { return p.list(opAnd, tokenAnd, p.unary) }
-
 // list reads one or more operands and flattens operands of the same kind.
-func (p *parser) list(kind op, sign tokenKind, operand func() (*node, *Error)) (*node, *Error) {
-	var kids []*node
-	for {
-		kid, err := operand()
-		if err != nil {
-			return nil, err
-		}
-		if kid.op == kind {
-			kids = append(kids, kid.kids...)
-		} else {
-			kids = append(kids, kid)
-		}
-		if p.ahead.kind != sign {
-			break
-		}
+func (p *parser) list(kind op) (*node, *Error) {
+	sign := tokenOr
+	if kind == opAnd {
+		sign = tokenAnd
+	}
+	first, err := p.operand(kind)
+	if err != nil || p.ahead.kind != sign {
+		return first, err
+	}
+	kids := first.in(kind, make([]*node, 0, 2))
+	for p.ahead.kind == sign {
 		if err := p.advance(); err != nil {
 			return nil, err
 		}
-	}
-	if len(kids) == 1 {
-		return kids[0], nil
+		kid, err := p.operand(kind)
+		if err != nil {
+			return nil, err
+		}
+		kids = kid.in(kind, kids)
 	}
 	return &node{op: kind, kids: kids}, nil
+}
+
+// operand reads what binds closer than kind.
+func (p *parser) operand(kind op) (*node, *Error) {
+	if kind == opOr {
+		return p.list(opAnd)
+	}
+	return p.unary()
+}
+
+// in adds n to the operands of a kind.
+func (n *node) in(kind op, kids []*node) []*node {
+	if n.op == kind {
+		return append(kids, n.kids...)
+	}
+	return append(kids, n)
 }
 
 func (p *parser) unary() (*node, *Error) {
@@ -95,7 +108,7 @@ func (p *parser) unary() (*node, *Error) {
 		}
 		return &node{op: opNot, kids: []*node{kid}}, nil
 	}
-	inner, err := p.or()
+	inner, err := p.list(opOr)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +121,7 @@ func (p *parser) unary() (*node, *Error) {
 // matcher reads Name(`argument`, ...).
 func (p *parser) matcher() (*node, *Error) {
 	name := p.ahead
-	spec, ok := matchers[strings.ToLower(name.text)]
+	spec, ok := findMatcher(name.text)
 	if !ok {
 		return nil, errorAt(name.column, suggestMatcher(name.text), "unknown matcher %s", name.text)
 	}
@@ -118,7 +131,8 @@ func (p *parser) matcher() (*node, *Error) {
 	if p.ahead.kind != tokenOpen {
 		return nil, errorAt(p.ahead.column, spec.usage, "unexpected %s after %s", p.ahead, spec.name)
 	}
-	var args []token
+	var room [4]token
+	args := room[:0]
 	for {
 		if err := p.advance(); err != nil {
 			return nil, err
@@ -140,9 +154,9 @@ func (p *parser) matcher() (*node, *Error) {
 	if len(args) < spec.least || spec.most > 0 && len(args) > spec.most {
 		return nil, errorAt(name.column, spec.usage, "%s has %d arguments", spec.name, len(args))
 	}
-	l, err := newLeaf(spec, args)
+	n, err := p.leaf(spec, args)
 	if err != nil {
 		return nil, err
 	}
-	return &node{op: opLeaf, leaf: l}, p.advance()
+	return n, p.advance()
 }

@@ -14,6 +14,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -129,27 +130,28 @@ func (r Rule) Hosts() []string {
 	if r.root == nil {
 		return nil
 	}
-	var names []string
-	seen := map[string]bool{}
-	var walk func(n *node, positive bool)
-	walk = func(n *node, positive bool) {
-		if n.op == opNot {
-			positive = !positive
-		}
-		for _, kid := range n.kids {
-			walk(kid, positive)
-		}
-		if n.op != opLeaf || n.leaf.kind != kindHost || !positive {
-			return
-		}
-		for _, name := range n.leaf.args {
-			if !seen[name] {
-				seen[name] = true
-				names = append(names, name)
-			}
-		}
+	names := r.root.hosts(nil, true)
+	if len(names) < 2 {
+		return names
 	}
-	walk(r.root, true)
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
+}
+
+func (n *node) hosts(names []string, positive bool) []string {
+	switch {
+	case n.op == opNot:
+		positive = !positive
+	case n.op == opLeaf && n.leaf.kind == kindHost && positive:
+		return append(names, n.leaf.args...)
+	}
+	for _, kid := range n.kids {
+		names = kid.hosts(names, positive)
+	}
 	return names
 }
 

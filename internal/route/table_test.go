@@ -32,7 +32,7 @@ func naive(n *node, h *Head) bool {
 	re := func(s string) *regexp.Regexp { return regexp.MustCompile(s) }
 	args := n.leaf.args
 	any := func(ok func(arg string) bool) bool { return slices.ContainsFunc(args, ok) }
-	switch n.leaf.name {
+	switch n.leaf.name() {
 	case "Host":
 		return any(func(a string) bool {
 			first, rest, _ := strings.Cut(host, ".")
@@ -64,7 +64,7 @@ func naive(n *node, h *Head) bool {
 			return netip.MustParsePrefix(a).Contains(netip.MustParseAddrPort(h.RemoteAddr).Addr())
 		})
 	}
-	panic(n.leaf.name)
+	panic(n.leaf.name())
 }
 
 // linear is the reference: every entry, best priority first, ties by name.
