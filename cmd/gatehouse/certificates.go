@@ -220,6 +220,17 @@ func (c *certificates) letIn(ctx context.Context) error {
 	return c.demand.Run(ctx)
 }
 
+// followLimits is the duty that keeps what is shown of the CAs' limits.
+func (c *certificates) followLimits(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, i := range c.orders.all() {
+		running.Go(func() { _ = i.FollowLimits(ctx) })
+	}
+	running.Wait()
+	<-ctx.Done()
+	return nil
+}
+
 func newOnDemand(p *config.OnDemand, shared store.Store, replica string, log *slog.Logger, changed func()) *cert.OnDemand {
 	return cert.NewOnDemand(cert.OnDemandOptions{
 		Store: shared, Allow: p.Allow, Ask: p.Ask, PerMinute: p.PerMinute, Most: p.Most, Replica: replica, Logger: log, Changed: changed,

@@ -186,7 +186,7 @@ func writeTable(out io.Writer, list []cert.Status, now time.Time) {
 	}
 	_ = w.Flush()
 	for _, s := range list {
-		if s.Error == "" && s.Problem == "" {
+		if s.Error == "" && s.Problem == "" && s.Waits == "" {
 			continue
 		}
 		fmt.Fprintf(out, "\n%s:\n", shownNames(s, 3))
@@ -197,6 +197,9 @@ func writeTable(out io.Writer, list []cert.Status, now time.Time) {
 func writeTroubles(out io.Writer, s cert.Status) {
 	if s.Problem != "" {
 		fmt.Fprintf(out, "  stored value: %s\n", s.Problem)
+	}
+	if s.Waits != "" {
+		fmt.Fprintf(out, "  waits: %s\n", s.Waits)
 	}
 	if s.Error != "" {
 		fmt.Fprintf(out, "  last error (%d in a row): %s\n", s.Failures, strings.ReplaceAll(s.Error, "\n", "\n    "))

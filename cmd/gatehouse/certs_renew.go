@@ -66,6 +66,9 @@ func (t *tool) follow(ctx context.Context, was cert.Status, asked time.Time, wai
 		case s.Serial != "" && s.Serial != was.Serial:
 			fmt.Fprintf(out, "  done: serial %s, until %s\n", s.Serial, s.NotAfter.UTC().Format(time.RFC3339))
 			return nil
+		case s.LastAttempt.After(was.LastAttempt) && s.Waits != "":
+			fmt.Fprintf(out, "  %s\n", s.Waits)
+			return nil
 		case s.LastAttempt.After(was.LastAttempt) && !s.LastAttempt.Before(asked.Add(-time.Minute)) && s.Error != "":
 			return fmt.Errorf("%s: %s (next attempt %s)", shownNames(s, 3), s.Error, s.NextAttempt.UTC().Format(time.RFC3339))
 		}

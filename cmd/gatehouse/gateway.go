@@ -227,6 +227,7 @@ func (g *gateway) makeAPI() {
 		Certificates: g.certs.keeper.Status,
 		Replicas:     g.replicas.list,
 		Counts:       g.certs.keeper.Counts,
+		Limits:       g.certs.keeper.Limits,
 		Stale:        g.stale,
 	}
 	if a := g.static.API; a != nil {
@@ -298,6 +299,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"status":       g.writeStatus,
 		"controller":   g.controller.Run,
 		"certificates": g.certs.keeper.Run,
+		"limits":       g.certs.followLimits,
 		"challenges":   g.responder.Run,
 		"barrier":      g.barrier.Run,
 		"tickets":      g.tickets.Run,

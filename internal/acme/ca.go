@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -83,7 +84,10 @@ func (e *callError) Error() string {
 // next tells what happens now, or who has to do what, where the CA's own words
 // leave it open.
 func (e *callError) next() string {
-	switch {
+	switch link := e.unpause(); {
+	case link != "":
+		return fmt.Sprintf("the CA has paused the name after very many failures in a row: a person must open %s, then say \"gatehouse certs renew\"; without that it is asked again at %s",
+			link, e.After.UTC().Format(time.RFC3339))
 	case e.is("userActionRequired"):
 		return "a person must agree to the CA's terms there; it is asked again until then"
 	case e.is("externalAccountRequired"):
@@ -133,6 +137,21 @@ func (e *callError) is(types ...string) bool {
 		}
 	}
 	return false
+}
+
+var (
+	pausedText = regexp.MustCompile(`(?i)temporarily prevented from requesting|/unpause\b`)
+	httpsURL   = regexp.MustCompile(`https://[^\s"<>]+`)
+)
+
+// unpause is where a person lets names be tried again that the CA has paused,
+// as Let's Encrypt does after more than a thousand failures in a row; "": it
+// does not say so.
+func (e *callError) unpause() string {
+	if e.Problem == nil || !pausedText.MatchString(e.Problem.Detail) {
+		return ""
+	}
+	return strings.TrimRight(httpsURL.FindString(e.Problem.Detail), ".,;)")
 }
 
 // gone reports whether the CA was asked and does not have it.

@@ -246,7 +246,7 @@ func (i *Issuer) solver(req cert.Request) solver {
 func (i *Issuer) timed(err error) error {
 	var wait *waitError
 	if errors.As(err, &wait) {
-		return &cert.RetryError{Err: err, After: wait.until, Unreached: wait.down}
+		return &cert.RetryError{Err: err, After: wait.until, Unreached: wait.down, Waits: !wait.down}
 	}
 	var call *callError
 	if !errors.As(err, &call) || call.After.IsZero() && !call.unreached() {

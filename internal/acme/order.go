@@ -81,7 +81,7 @@ func (m *machine) begin(ctx context.Context) error {
 	if len(m.book.now.Chain) > 0 {
 		return nil // nobody needs to be asked
 	}
-	if err := m.issuer.pace.gate(ctx, m.req.Names, m.issuer.ca.Probe); err != nil {
+	if err := m.issuer.pace.gate(ctx, m.req.Names, m.req.Asked, m.issuer.ca.Probe); err != nil {
 		return err
 	}
 	if err := m.step(ctx, "account"); err != nil {
@@ -167,6 +167,7 @@ func (m *machine) do(ctx context.Context, a action) error {
 	case doRestart:
 		return m.restart(ctx, a.why)
 	case doFail:
+		m.countFailures(ctx)
 		return m.fail(ctx, a.why)
 	}
 	panic("acme: no such step: " + a.verb)

@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	acmez "github.com/mholt/acmez/v3/acme"
 
 	"gatehouse/internal/store"
 )
@@ -32,12 +36,14 @@ type pace struct {
 	log    *slog.Logger
 
 	paused atomic.Pointer[time.Time] // as last seen: until when nothing is asked
+	seen   atomic.Pointer[seenLimits]
 }
 
 // bucketRecord is the value of one rule's bucket.
 type bucketRecord struct {
 	Full    time.Time `json:"full"`             // when it is full again
 	Careful time.Time `json:"careful,omitzero"` // of "pace": until when less is asked
+	Seen    []string  `json:"seen,omitempty"`   // of failures: the authorizations counted last
 }
 
 // holds is the value at limits/<issuer>/holds: what the CA said to wait for, and
@@ -50,6 +56,10 @@ type holds struct {
 type hold struct {
 	Until time.Time `json:"until"`
 	Why   string    `json:"why"`
+	Since time.Time `json:"since,omitzero"`
+	// Link is where a person ends it; then a person's word to order now comes
+	// before Until.
+	Link string `json:"link,omitempty"`
 }
 
 // outage is a CA that does not answer. One replica at a time asks it.
@@ -108,11 +118,12 @@ func change[T any](ctx context.Context, p *pace, bucket string, edit func(*T) bo
 
 // gate lets an attempt begin: not before what its names are held for, and if
 // the CA is down only if this attempt is to find out (probe).
-func (p *pace) gate(ctx context.Context, names []string, probe func(context.Context) error) error {
+// What a person must end is tried if a person said so since (asked).
+func (p *pace) gate(ctx context.Context, names []string, asked time.Time, probe func(context.Context) error) error {
 	var wait *waitError
 	asks := false
 	err := change(ctx, p, "holds", func(h *holds) bool {
-		wait, asks = h.waits(time.Now(), names), false
+		wait, asks = h.waits(time.Now(), names, asked), false
 		if wait != nil || h.Down == nil {
 			return false
 		}
@@ -147,13 +158,16 @@ func (p *pace) pauseUntil(w *waitError) {
 }
 
 // waits is what an order for names has to wait for; nil: nothing.
-func (h *holds) waits(now time.Time, names []string) *waitError {
+func (h *holds) waits(now time.Time, names []string, asked time.Time) *waitError {
 	var w *waitError
 	if h.Down != nil && h.Down.Probe.After(now) && h.Down.Probe.Before(now.Add(2*probeEvery)) {
 		w = &waitError{h.Down.Probe, fmt.Sprintf("the CA is down since %s: %s", h.Down.Since.UTC().Format(time.RFC3339), h.Down.Why), true}
 	}
 	for _, b := range touches(names) {
 		one, held := h.Buckets[b]
+		if one.Link != "" && asked.After(one.Since) && asked.Before(now.Add(time.Minute)) {
+			continue
+		}
 		// A hold longer than any CA asks for was written by another clock.
 		if held && one.Until.After(now) && one.Until.Before(now.Add(maxRetryAfter+time.Hour)) && (w == nil || one.Until.After(w.until)) {
 			w = &waitError{one.Until, "the CA said to wait: " + one.Why, b == everything}
@@ -201,7 +215,9 @@ func (p *pace) note(ctx context.Context, err error, names []string) {
 			if h.Buckets == nil {
 				h.Buckets = map[string]hold{}
 			}
-			h.Buckets[bucketOf(call, names)] = hold{call.After.UTC(), call.Error()}
+			for _, b := range bucketsOf(call, names) {
+				h.Buckets[b] = hold{Until: call.After.UTC(), Why: call.Error(), Since: now, Link: call.unpause()}
+			}
 			return true
 		}
 		if h.Down != nil {
@@ -242,6 +258,47 @@ func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why str
 	return at, why, nil
 }
 
+// look says until when a bucket is empty, without taking from it, and which.
+func (p *pace) look(ctx context.Context, rules []rule) (until time.Time, why string, err error) {
+	for _, r := range rules {
+		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
+			if at, _ := r.slot(b.Full, time.Now()); at.After(until) && at.Before(time.Now().Add(maxRetryAfter)) {
+				until, why = at, r.text
+			}
+			return false
+		})
+		if err != nil {
+			return until, "", err
+		}
+	}
+	return until, why, nil
+}
+
+// mostSeen bounds the authorizations of a name that are remembered: orders
+// share one, and each that finds it invalid tells of it.
+const mostSeen = 8
+
+// failed takes from a name's bucket for a validation that failed.
+func (p *pace) failed(ctx context.Context, name, authorization string) {
+	if p.model.failures == 0 {
+		return
+	}
+	r := p.model.ofFailures(name)
+	err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
+		if slices.Contains(b.Seen, authorization) {
+			return false
+		}
+		b.Seen = append(b.Seen[max(0, len(b.Seen)-mostSeen+1):], authorization)
+		_, b.Full = r.slot(b.Full, time.Now())
+		b.Full = b.Full.UTC()
+		return true
+	})
+	if err != nil {
+		p.log.Warn("a failed validation cannot be counted", "issuer", p.issuer, "bucket", r.bucket, "err", err,
+			"next", "the CA may refuse an order for it")
+	}
+}
+
 // Paused is until when nothing can be asked of the CA, as far as this replica
 // knows: package cert begins no orders before. Zero or past: it may be asked.
 func (i *Issuer) Paused() time.Time {
@@ -254,14 +311,23 @@ func (i *Issuer) Paused() time.Time {
 // admit waits for the order's turn, or says when it is.
 func (m *machine) admit(ctx context.Context) error {
 	p, j := m.issuer.pace, m.book.now.clone()
+	exempt := j.InWindow && j.Replaces != ""
+	if !exempt {
+		until, why, err := p.look(ctx, p.model.failed(j.Names))
+		if err != nil {
+			return err
+		}
+		if time.Until(until) > 0 {
+			return &waitError{until, fmt.Sprintf("it waits until it can be tried again: the CA allows %s", why), false}
+		}
+	}
 	if !j.Turn.IsZero() {
 		if j.Turn.After(time.Now()) {
 			return &waitError{j.Turn, "it waits for its turn at the CA", false}
 		}
 		return nil // the turn is taken; a repeated newOrder is the same order
 	}
-	rules := p.model.rules(j.Names, j.Renews != "", j.InWindow && j.Replaces != "")
-	at, why, err := p.reserve(ctx, rules)
+	at, why, err := p.reserve(ctx, p.model.rules(j.Names, j.Renews != "", exempt))
 	if err != nil {
 		return err
 	}
@@ -273,4 +339,14 @@ func (m *machine) admit(ctx context.Context) error {
 		return err
 	}
 	return &waitError{j.Turn, fmt.Sprintf("it waits for its turn: the CA allows %s", why), false}
+}
+
+// countFailures tells the model of the validations that failed, before the
+// order is given up.
+func (m *machine) countFailures(ctx context.Context) {
+	for url, z := range m.truth.authorizations {
+		if z.Status == acmez.StatusInvalid {
+			m.issuer.pace.failed(ctx, strings.ToLower(z.Identifier.Value), url)
+		}
+	}
 }

@@ -1,10 +1,16 @@
 package acme
 
 import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
+
+	"gatehouse/internal/store"
 )
 
 func TestWhichBucketARefusalIsAbout(t *testing.T) {
@@ -19,12 +25,14 @@ func TestWhichBucketARefusalIsAbout(t *testing.T) {
 		"name-www.example.org": limited("newOrder", `too many failed authorizations (5) for "www.example.org" in the last 1h0m0s`),
 		registration:           limited("newAccount", "too many new registrations (10) from this IP address in the last 3h0m0s"),
 		everything:             {Op: "newOrder", Status: 503},
+		"name-example.org": limited("newOrder", "Your account is temporarily prevented from requesting certificates for example.org, "+
+			"other.org and possibly others. Please visit: https://portal.test/sfe/v1/unpause?jwt=x."),
 	} {
-		if got := bucketOf(e, names); got != want {
+		if got := strings.Join(bucketsOf(e, names), " "); got != want {
 			t.Errorf("%s: got %s, want %s", e, got, want)
 		}
 	}
-	if got := bucketOf(limited("newOrder", "slow down"), names); got != "account" {
+	if got := bucketsOf(limited("newOrder", "slow down"), names); !slices.Equal(got, []string{"account"}) {
 		t.Errorf("an unknown text: %s", got)
 	}
 }
@@ -67,18 +75,18 @@ func TestTokenBucket(t *testing.T) {
 func TestHeldOrdersWaitOnEveryReplica(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	h := holds{Buckets: map[string]hold{
-		"domain-example.org": {now.Add(time.Hour), "50 a week"},
-		"account":            {now.Add(-time.Hour), "past"},
-		everything:           {now.Add(1000 * 24 * time.Hour), "by a wrong clock"},
+		"domain-example.org": {Until: now.Add(time.Hour), Why: "50 a week"},
+		"account":            {Until: now.Add(-time.Hour), Why: "past"},
+		everything:           {Until: now.Add(1000 * 24 * time.Hour), Why: "by a wrong clock"},
 	}}
-	if w := h.waits(now, []string{"www.example.org"}); w == nil || !w.until.Equal(now.Add(time.Hour)) || w.down {
+	if w := h.waits(now, []string{"www.example.org"}, time.Time{}); w == nil || !w.until.Equal(now.Add(time.Hour)) || w.down {
 		t.Errorf("held: %+v", w)
 	}
-	if w := h.waits(now, []string{"www.example.net"}); w != nil {
+	if w := h.waits(now, []string{"www.example.net"}, time.Time{}); w != nil {
 		t.Errorf("free: %v", w)
 	}
 	h.Down = &outage{Since: now, Probe: now.Add(probeEvery), Why: "503"}
-	if w := h.waits(now, []string{"www.example.net"}); w == nil || !w.down {
+	if w := h.waits(now, []string{"www.example.net"}, time.Time{}); w == nil || !w.down {
 		t.Errorf("down: %v", w)
 	}
 }
@@ -113,5 +121,57 @@ func TestTimeWithinAWindow(t *testing.T) {
 	}
 	if _, err := decodeWindow([]byte(`{"suggestedWindow":{"start":"2026-01-02T00:00:00Z","end":"2026-01-01T00:00:00Z"}}`)); err == nil {
 		t.Error("a window that ends before it begins was taken")
+	}
+}
+
+func TestLimitsAsTheyAreShown(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := seenLimits{
+		buckets: map[string]seenBucket{
+			"domain-a.org":   {bucketRecord: bucketRecord{Full: now.Add(week)}},
+			"domain-old.org": {bucketRecord: bucketRecord{Full: now.Add(-time.Hour)}},
+			"failed-www.org": {bucketRecord: bucketRecord{Full: now.Add(time.Hour)}},
+			"pace":           {bucketRecord: bucketRecord{Full: now.Add(time.Hour)}},
+		},
+		holds: holds{Down: &outage{Probe: now.Add(time.Second)}, Buckets: map[string]hold{
+			"name-b.org": {Until: now.Add(time.Minute), Why: "paused", Link: "https://portal.test"}, "account": {Until: now.Add(-time.Minute)}}},
+	}
+	var got []string
+	for _, l := range s.limits(now, "ca", modelOf("https://acme-v02.api.letsencrypt.org/directory")) {
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %d/%d in %s %s", l.Kind, l.Name, l.Used, l.Size, l.Free.Sub(now), l.Link)))
+	}
+	want := []string{"account  0/299 in 0s", "domain a.org 50/49 in 6h43m12s", "down  0/0 in 1s", "failures www.org 5/4 in 24m0s",
+		"hold name b.org 0/0 in 1m0s https://portal.test"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestFullBucketsLeaveTheStore(t *testing.T) {
+	mem := store.NewMem(0).Replica("one")
+	p := &pace{issuer: "ca", store: mem, model: limitModel{failures: 5}, log: slog.New(slog.DiscardHandler)}
+	for range 2 {
+		p.failed(t.Context(), "a.org", "https://ca.test/authz/1") // told twice, counted once
+	}
+	p.failed(t.Context(), "a.org", "https://ca.test/authz/2")
+	see := func() []store.Entry {
+		entries, err := store.List(t.Context(), mem, "limits/ca")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.see(entries)
+		return entries
+	}
+	entries := see()
+	if full := p.seen.Load().buckets["failed-a.org"].Full; len(entries) != 1 || time.Until(full) > 24*time.Minute || time.Until(full) < 23*time.Minute {
+		t.Errorf("%d buckets, full in %s, want two failures' 24 min", len(entries), time.Until(full))
+	}
+	p.prune(t.Context(), time.Now().Add(time.Hour))
+	if len(see()) != 1 {
+		t.Error("a bucket that is not full for an hour was taken away")
+	}
+	p.prune(t.Context(), time.Now().Add(2*time.Hour))
+	if len(see()) != 0 {
+		t.Error("a full bucket stays")
 	}
 }

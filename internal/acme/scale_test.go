@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -135,7 +136,7 @@ func TestNoLimitIsReached(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		waiting := 0
 		for _, s := range w.replicas[0].keeper.Status() {
-			if s.State == cert.StateFailed && strings.Contains(s.Error, fmt.Sprintf("%d new orders in 3 h", limit)) && s.NextAttempt.After(time.Now()) {
+			if s.State == cert.StateWaiting && strings.Contains(s.Waits, fmt.Sprintf("%d new orders in 3 h", limit)) && s.NextAttempt.After(time.Now()) {
 				waiting++
 			}
 		}
@@ -149,6 +150,75 @@ func TestNoLimitIsReached(t *testing.T) {
 			}
 			t.Logf("%d new names: %d orders, %d certificates, 0 x 429 in %s", names, len(c.Orders), len(c.Issued), time.Since(began).Round(time.Minute))
 		})
+		w.end()
+	})
+}
+
+// TestFailedValidationsReachNoLimit: several orders prove a name that cannot be
+// proved. No order is placed that the CA would refuse for it, on any replica,
+// and the time of the next is told.
+func TestFailedValidationsReachNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, 1, func(int) string { return "bad.test" }, smallca.Options{Limits: true,
+			Validate: func(_, name, _, _ string) error {
+				if name == "bad.test" {
+					return errors.New("connection refused")
+				}
+				return nil
+			}})
+		for n := range 4 {
+			w.wants = append(w.wants, cert.Want{Names: []string{"bad.test", fmt.Sprintf("n%d.bad.test", n)}, Issuer: "sim", Source: "sim"})
+		}
+		w.model = modelOf("https://acme-v02.api.letsencrypt.org/directory")
+		w.bootAll(3)
+		told := 0
+		for range 3 * 60 {
+			time.Sleep(time.Minute)
+			for _, s := range w.replicas[0].keeper.Status() {
+				if s.State == cert.StateWaiting && strings.Contains(s.Waits, "5 failed validations of bad.test an hour") && s.NextAttempt.After(time.Now()) {
+					told++
+				}
+			}
+		}
+		if told == 0 {
+			t.Error("no order says that it waits for failed validations")
+		}
+		w.ca.Seen(func(c *smallca.Counts) {
+			if c.Limited > 0 {
+				t.Errorf("%d answers with 429", c.Limited)
+			}
+			if n := len(c.Requests); n == 0 || most(c.Requests, 3*time.Hour, orders) < 10 {
+				t.Errorf("%d orders in 3 h: it gave up", most(c.Requests, 3*time.Hour, orders))
+			}
+		})
+		w.end()
+	})
+}
+
+// TestPausedByTheCA: only a person can end it, and is told how; until then the
+// CA is asked once a day, and at once when the person says so.
+func TestPausedByTheCA(t *testing.T) {
+	const link = "https://portal.test/sfe/v1/unpause?jwt=abc.def"
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, 1, func(int) string { return "bad.test" }, smallca.Options{})
+		w.ca.Pause(link)
+		w.bootAll(3)
+		time.Sleep(72 * time.Hour)
+		w.ca.Seen(func(c *smallca.Counts) {
+			if n := most(c.Requests, 73*time.Hour, orders); n < 3 || n > 4 {
+				t.Errorf("%d orders in three days", n)
+			}
+		})
+		s := w.replicas[0].keeper.Status()[0]
+		if want := "a person must open " + link + ", then say"; !strings.Contains(s.Error, want) {
+			t.Errorf("the error does not say %q: %s", want, s.Error)
+		}
+		w.ca.Pause("")
+		time.Sleep(time.Hour)
+		if _, err := cert.RequestNow(t.Context(), w.mem.Replica("person"), s.Issuer, s.ID); err != nil {
+			t.Fatal(err)
+		}
+		w.until(1, time.Minute)
 		w.end()
 	})
 }

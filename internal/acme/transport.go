@@ -19,6 +19,7 @@ const (
 	maxCertificate = 256 << 10
 	maxRetryAfter  = 7 * 24 * time.Hour
 	limitedFor     = 10 * time.Minute // without Retry-After
+	pausedFor      = 24 * time.Hour   // what only a person can end
 )
 
 var errSpent = errors.New("not sent again: the first answer is lost or bad")
@@ -149,6 +150,8 @@ func (r *record) failure(ctx context.Context, op string, err error) error {
 		e.Text = oneLine(string(r.body[:min(len(r.body), 300)]))
 	}
 	switch {
+	case e.unpause() != "":
+		e.After = time.Now().Add(max(r.retryAfter, pausedFor))
 	case r.retryAfter > 0:
 		e.After = time.Now().Add(r.retryAfter)
 	case e.Status == http.StatusTooManyRequests:

@@ -42,6 +42,8 @@ type Options struct {
 	Renew func(ctx context.Context, issuer, id string) error
 	// Counts is what was done for certificates; nil: it is not counted.
 	Counts func() []cert.Count
+	// Limits are those of the issuers; nil: they are not known.
+	Limits func() []cert.Limit
 	// Stale tells of a copy that is used because a store does not answer, and of
 	// when it is; nil: there is none.
 	Stale     func() (since time.Time, stale bool)
@@ -81,6 +83,7 @@ func Handlers(o Options) (api, health http.Handler) {
 		"/api/problems":             a.problems,
 		"/api/certificates":         a.certificates,
 		"/api/certificates/{names}": a.certificate,
+		"/api/limits":               a.limits,
 		"/api/cluster":              a.cluster,
 		"/health":                   a.health,
 	} {
@@ -183,6 +186,14 @@ func (a *server) problemViews() []problemView {
 
 func (a *server) certificates(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, orEmpty(a.Certificates()))
+}
+
+func (a *server) limits(w http.ResponseWriter, _ *http.Request) {
+	var list []cert.Limit
+	if a.Limits != nil {
+		list = a.Limits()
+	}
+	reply(w, http.StatusOK, orEmpty(list))
 }
 
 func (a *server) certificate(w http.ResponseWriter, r *http.Request) {

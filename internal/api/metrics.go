@@ -23,6 +23,9 @@ func Metrics(o Options) http.Handler {
 		if o.Counts != nil {
 			m.counts(o.Counts())
 		}
+		if o.Limits != nil {
+			m.limits(o.Limits())
+		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(m.b.Bytes())
@@ -101,7 +104,7 @@ func (m *metricText) certificates(list []cert.Status) {
 		failures = append(failures, figure{labels, float64(s.Failures)})
 	}
 	var byState []figure
-	for _, s := range []cert.State{cert.StateWanted, cert.StateOrdering, cert.StateValid, cert.StateRenewing, cert.StateFailed, cert.StateCovered, cert.StateStandby} {
+	for _, s := range []cert.State{cert.StateWanted, cert.StateOrdering, cert.StateValid, cert.StateRenewing, cert.StateFailed, cert.StateWaiting, cert.StateCovered, cert.StateStandby} {
 		byState = append(byState, figure{[]string{"state", string(s)}, float64(states[s])})
 	}
 	m.family("gatehouse_certificates", "gauge", "Certificates by state.", byState)
@@ -123,4 +126,26 @@ func (m *metricText) counts(list []cert.Count) {
 	slices.SortStableFunc(attempts, func(a, b figure) int { return slices.Compare(a.labels, b.labels) })
 	m.family("gatehouse_certificate_attempts_total", "counter", "Attempts at orders by this replica, by outcome.", attempts)
 	m.family("gatehouse_certificate_lease_transitions_total", "counter", "Leases of orders this replica acquired, released and lost.", leases)
+}
+
+func (m *metricText) limits(list []cert.Limit) {
+	var used, size, free, held, down []figure
+	for _, l := range list {
+		labels, at := []string{"issuer", l.Issuer, "kind", l.Kind, "name", l.Name}, float64(l.Free.Unix())
+		switch l.Kind {
+		case "hold":
+			held = append(held, figure{[]string{"issuer", l.Issuer, "name", l.Name}, at})
+		case "down":
+			down = append(down, figure{[]string{"issuer", l.Issuer}, at})
+		default:
+			used = append(used, figure{labels, float64(l.Used)})
+			size = append(size, figure{labels, float64(l.Size)})
+			free = append(free, figure{labels, at})
+		}
+	}
+	m.family("gatehouse_issuer_limit_used", "gauge", "What all replicas have used up of an issuer's limit.", used)
+	m.family("gatehouse_issuer_limit_size", "gauge", "What an issuer allows at once.", size)
+	m.family("gatehouse_issuer_limit_next_timestamp_seconds", "gauge", "When the next one may pass; in the past: now.", free)
+	m.family("gatehouse_issuer_hold_until_timestamp_seconds", "gauge", "Until when an issuer said to wait (Retry-After).", held)
+	m.family("gatehouse_issuer_down_next_probe_timestamp_seconds", "gauge", "When an issuer that does not answer is asked again.", down)
 }

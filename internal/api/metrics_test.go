@@ -24,6 +24,10 @@ func TestMetrics(t *testing.T) {
 	o.Counts = func() []cert.Count {
 		return []cert.Count{{Issuer: "ca", Outcome: cert.Obtained, N: 2}, {Issuer: "ca", Transition: cert.Acquired, N: 5}}
 	}
+	o.Limits = func() []cert.Limit {
+		return []cert.Limit{{Issuer: "ca", Kind: "account", Used: 7, Size: 299, Free: time.Unix(4000, 0)},
+			{Issuer: "ca", Kind: "hold", Name: "domain a.test", Free: time.Unix(5000, 0)}, {Issuer: "ca", Kind: "down", Free: time.Unix(6000, 0)}}
+	}
 	o.Stale = func() (time.Time, bool) { return time.Time{}, false }
 	code, text := ask(t, Metrics(o), "GET", "/metrics")
 	if code != 200 {
@@ -40,6 +44,11 @@ func TestMetrics(t *testing.T) {
 		`gatehouse_certificate_next_attempt_timestamp_seconds{issuer="ca",id="q-1",name="quo\"te\\.test"} 3000`,
 		`gatehouse_certificate_failures{issuer="ca",id="q-1",name="quo\"te\\.test"} 3`,
 		`gatehouse_certificate_attempts_total{issuer="ca",outcome="obtained"} 2`,
+		`gatehouse_issuer_limit_used{issuer="ca",kind="account",name=""} 7`,
+		`gatehouse_issuer_limit_size{issuer="ca",kind="account",name=""} 299`,
+		`gatehouse_issuer_limit_next_timestamp_seconds{issuer="ca",kind="account",name=""} 4000`,
+		`gatehouse_issuer_hold_until_timestamp_seconds{issuer="ca",name="domain a.test"} 5000`,
+		`gatehouse_issuer_down_next_probe_timestamp_seconds{issuer="ca"} 6000`,
 		`gatehouse_certificate_lease_transitions_total{issuer="ca",transition="acquired"} 5`,
 	} {
 		if !strings.Contains(text, want) {

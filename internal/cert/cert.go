@@ -40,6 +40,8 @@ type Request struct {
 	// Lease is held on "orders/<issuer>/<id>" for the whole call. All writes
 	// of the order's state go through it; its context bounds the work.
 	Lease store.Lease
+	// Asked is when a person wanted it ordered now; zero: nobody did.
+	Asked time.Time
 	// Step is told each step before it is done ("newOrder", "present dns-01
 	// a.example.com", ...), for status pages. It never blocks.
 	Step func(step string)
@@ -95,6 +97,29 @@ type Pauser interface {
 	Paused() time.Time
 }
 
+// Limiter is an Issuer that knows how much it may be asked for.
+type Limiter interface {
+	// Limits answers at once; the caller owns the result.
+	Limits() []Limit
+}
+
+// Limit is one of an issuer's limits, as all replicas have used it up, or
+// something it said to wait for.
+type Limit struct {
+	Issuer string `json:"issuer"`
+	// Kind is "account" (new orders), "domain" (certificates of a registered
+	// domain), "names" (of a set of names), "failures" (failed validations of a
+	// name), "hold" (what the issuer said to wait for) or "down" (it does not
+	// answer).
+	Kind string    `json:"kind"`
+	Name string    `json:"name,omitempty"` // of what: a domain, a name, a set's hash, the bucket held
+	Used int       `json:"used"`
+	Size int       `json:"size"` // 0: of a hold
+	Free time.Time `json:"free"` // when the next one may pass; past: now
+	Text string    `json:"text"` // what the issuer allows, or said
+	Link string    `json:"link,omitempty"`
+}
+
 // ErrUnfinished: the order must be gone on with, not cleaned up.
 var ErrUnfinished = errors.New("the order is not finished")
 
@@ -106,6 +131,9 @@ type RetryError struct {
 	// costs nothing, and it may be back any moment: such failures do not make
 	// the pause after others longer, and have short ones themselves.
 	Unreached bool
+	// Waits: nothing was refused, and nothing asked for: the order waits until
+	// After for its turn. It is no failure.
+	Waits bool
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }

@@ -2,6 +2,7 @@ package cert
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -14,6 +15,7 @@ const (
 	Obtained    Outcome = "obtained"
 	Failed      Outcome = "failed"
 	Unreached   Outcome = "unreached"   // the issuer did not answer
+	Waited      Outcome = "waited"      // it is not its turn yet: nothing was asked for
 	Interrupted Outcome = "interrupted" // the lease or the store was lost, or the replica stopped
 )
 
@@ -66,4 +68,15 @@ func (k *Keeper) add(c countKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.counts[c]++
+}
+
+// Limits gives those of all issuers that know any.
+func (k *Keeper) Limits() []Limit {
+	list := []Limit{}
+	for _, id := range slices.Sorted(maps.Keys(k.issuers)) {
+		if l, ok := k.issuers[id].(Limiter); ok {
+			list = append(list, l.Limits()...)
+		}
+	}
+	return list
 }

@@ -134,7 +134,7 @@ func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time
 			a = attempt{}
 		}
 	}
-	if a.Failures == 0 || !a.Next.After(now) || !a.Last.Before(now.Add(maxSkew)) {
+	if a.Failures == 0 && a.Waits == "" || !a.Next.After(now) || !a.Last.Before(now.Add(maxSkew)) {
 		return obtain, now
 	}
 	// A person's word comes before the time of the next attempt, once; a clock
@@ -338,8 +338,11 @@ func nextAttempt(now time.Time, a attempt, err error, random float64) time.Time 
 			d = unreachedMost
 		}
 	}
+	if asks && retry.Waits {
+		d = steps[0] // it says when
+	}
 	next := now.Add(d*3/4 + time.Duration(float64(d/4)*random))
-	if asks && retry.After.After(now) && (retry.Unreached || retry.After.After(next)) {
+	if asks && retry.After.After(now) && (retry.Unreached || retry.Waits || retry.After.After(next)) {
 		// An issuer that says when it is asked again keeps to it for all its
 		// orders: no reason to wait longer.
 		next = retry.After
@@ -350,11 +353,16 @@ func nextAttempt(now time.Time, a attempt, err error, random float64) time.Time 
 	return next
 }
 
-// count is a with one more failure, err.
-func (a attempt) count(err error) attempt {
-	a.Failures++
+// after is a with one more end of an attempt, err.
+func (a attempt) after(err error) attempt {
 	var retry *RetryError
-	if errors.As(err, &retry) && retry.Unreached {
+	if errors.As(err, &retry) && retry.Waits {
+		a.Waits = err.Error()
+		return a
+	}
+	a.Failures++
+	a.Error, a.Waits = err.Error(), ""
+	if retry != nil && retry.Unreached {
 		a.Unreached++
 	}
 	return a

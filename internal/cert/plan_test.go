@@ -298,14 +298,14 @@ func TestNextAttemptUnreached(t *testing.T) {
 	away := fmt.Errorf("order: %w", &RetryError{Err: errors.New("no answer"), Unreached: true})
 	a := attempt{}
 	for i := range 100 {
-		a = a.count(away)
+		a = a.after(away)
 		d := nextAttempt(noon, a, away, 0.999).Sub(noon)
 		if most := map[bool]time.Duration{true: 30 * time.Second, false: 5 * time.Minute}[i < 20]; d > most || d < 15*time.Second {
 			t.Errorf("out of reach for the %d. time: next in %s, want at most %s", i+1, d, most)
 		}
 	}
 	refused := errors.New("no")
-	a = a.count(refused)
+	a = a.after(refused)
 	if d := nextAttempt(noon, a, refused, 0.999).Sub(noon); d > 20*time.Second {
 		t.Errorf("the first refusal after an outage: next in %s", d)
 	}

@@ -117,7 +117,8 @@ type attempt struct {
 	Names     []string  `json:"names,omitempty"`     // for people
 	Failures  int       `json:"failures"`            // in a row
 	Unreached int       `json:"unreached,omitempty"` // of them: the issuer did not answer
-	Error     string    `json:"error"`
+	Error     string    `json:"error"`               // of the last failure
+	Waits     string    `json:"waits,omitempty"`     // not "": until Next, for this; since the last failure, if there was one, nothing was refused
 	Replica   string    `json:"replica,omitempty"`
 	Last      time.Time `json:"last"`
 	Next      time.Time `json:"next"`
@@ -127,8 +128,10 @@ const maxErrorText = 4 << 10
 
 func (a attempt) encode() ([]byte, error) {
 	a.Version = recordVersion
-	if len(a.Error) > maxErrorText {
-		a.Error = strings.ToValidUTF8(a.Error[:maxErrorText], "") + " ..."
+	for _, text := range []*string{&a.Error, &a.Waits} {
+		if len(*text) > maxErrorText {
+			*text = strings.ToValidUTF8((*text)[:maxErrorText], "") + " ..."
+		}
 	}
 	return json.MarshalIndent(a, "", " ")
 }
@@ -146,14 +149,14 @@ func decodeAttempt(value []byte) (attempt, error) {
 	switch {
 	case a.Version != recordVersion:
 		return attempt{}, fmt.Errorf("value has version %d (this program reads %d)", a.Version, recordVersion)
-	case a.Failures < 1:
+	case a.Failures < 0 || a.Failures == 0 && a.Waits == "":
 		return attempt{}, fmt.Errorf("failures is %d", a.Failures)
 	case a.Unreached < 0 || a.Unreached > a.Failures:
 		return attempt{}, fmt.Errorf("unreached is %d of %d failures", a.Unreached, a.Failures)
 	case a.Next.Before(a.Last), a.Next.Sub(a.Last) > maxDelay:
 		return attempt{}, fmt.Errorf("next attempt %s does not follow the last %s within %s",
 			a.Next.Format(time.RFC3339), a.Last.Format(time.RFC3339), maxDelay)
-	case !utf8.ValidString(a.Error):
+	case !utf8.ValidString(a.Error), !utf8.ValidString(a.Waits):
 		return attempt{}, errors.New("error is not UTF-8")
 	case len(a.Names) > maxNames:
 		return attempt{}, fmt.Errorf("%d names", len(a.Names))

@@ -18,6 +18,7 @@ const (
 	StateValid    State = "valid"
 	StateRenewing State = "renewing" // in service, renewal due or in work
 	StateFailed   State = "failed"   // not there, the last attempt failed
+	StateWaiting  State = "waiting"  // not there, its turn at the issuer is at NextAttempt
 	StateCovered  State = "covered"  // not ordered: another certificate serves its names
 	StateStandby  State = "standby"  // not ordered: issuers before this one have not failed for long
 )
@@ -37,6 +38,7 @@ type Status struct {
 	CoveredBy   string    `json:"coveredBy,omitempty"` // ID
 	Error       string    `json:"error,omitempty"`     // of the last attempt, in full
 	Failures    int       `json:"failures,omitempty"`  // in a row
+	Waits       string    `json:"waits,omitempty"`     // until NextAttempt, for this
 	LastAttempt time.Time `json:"lastAttempt,omitzero"`
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
 	Holder      string    `json:"holder,omitempty"`  // the replica that works on it
@@ -95,6 +97,9 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 		att = attempt{}
 	}
 	s.Error, s.Failures, s.LastAttempt, s.NextAttempt = att.Error, att.Failures, att.Last, att.Next
+	if att.Next.After(now) {
+		s.Waits = att.Waits
+	}
 	if asked := k.requests[a.key]; h.cert == nil || asked.After(h.cert.Obtained) {
 		s.Asked = asked
 		if !asked.IsZero() && asked.Before(s.RenewAt) {
@@ -113,6 +118,8 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 		s.State = StateCovered
 	case a.standsBy:
 		s.State = StateStandby
+	case s.Waits != "":
+		s.State = StateWaiting
 	case s.Failures > 0:
 		s.State = StateFailed
 	default:

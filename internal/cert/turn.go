@@ -264,7 +264,7 @@ func get(ctx context.Context, lease store.Lease, name string) (store.Entry, erro
 }
 
 func (k *Keeper) request(lease store.Lease, t *turn, now current) Request {
-	req := Request{ID: t.key.id, Names: t.names, Lease: lease, Step: func(s string) { k.say(t, s) }}
+	req := Request{ID: t.key.id, Names: t.names, Lease: lease, Asked: now.asked, Step: func(s string) { k.say(t, s) }}
 	if now.cert != nil {
 		req.Replaces = now.cert.raw()
 		if req.Names == nil {
@@ -417,14 +417,9 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 		a = attempt{}
 	}
 	at := time.Now()
-	outcome := Failed
-	var retry *RetryError
-	if errors.As(cause, &retry) && retry.Unreached {
-		outcome = Unreached
-	}
-	k.count(t.key.issuer, outcome)
-	a = a.count(cause)
-	a.Error, a.Replica, a.Last, a.Names = cause.Error(), k.replica, at.UTC(), t.names
+	k.count(t.key.issuer, outcomeOf(cause))
+	a = a.after(cause)
+	a.Replica, a.Last, a.Names = k.replica, at.UTC(), t.names
 	a.Next = nextAttempt(at, a, cause, rand.Float64()).UTC()
 	if err := k.record(lease, t.key, a, now.attemptRevision); err != nil {
 		k.pause(t.key, a.Next) // at least this replica keeps to it
@@ -436,7 +431,23 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 		k.logPanic("issuer panicked", p, args...)
 		return
 	}
+	if a.Waits != "" {
+		k.log.Info("certificate order waits for its turn", append(args, "reason", a.Waits)...)
+		return
+	}
 	k.log.Warn("certificate order failed", append(args, "err", cause)...)
+}
+
+func outcomeOf(err error) Outcome {
+	var retry *RetryError
+	switch {
+	case !errors.As(err, &retry):
+	case retry.Unreached:
+		return Unreached
+	case retry.Waits:
+		return Waited
+	}
+	return Failed
 }
 
 func (k *Keeper) record(lease store.Lease, kk key, a attempt, have store.Revision) error {

@@ -57,6 +57,11 @@ func (ca *CA) newOrder(w http.ResponseWriter, c *call) *problem {
 		}
 		inWindow = !now.Before(old.start) && now.Before(old.end)
 	}
+	if ca.paused != "" {
+		ca.Log.Limited++
+		return refusal(http.StatusTooManyRequests, "rateLimited",
+			"Your account is temporarily prevented from requesting certificates for %s and possibly others. Please visit: %s", list[0], ca.paused)
+	}
 	if p := ca.spend(now, c.account.url, list, names, inWindow); p != nil {
 		ca.Log.Limited++
 		return p

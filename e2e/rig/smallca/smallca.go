@@ -52,6 +52,7 @@ type CA struct {
 	key  *ecdsa.PrivateKey
 
 	mu       sync.Mutex
+	paused   string                // link to a page that ends it; "": nothing is paused
 	down     func(step string) int // status instead of an answer; 0: none
 	nonces   map[string]bool
 	accounts map[string]*account // by URL
@@ -193,6 +194,14 @@ func (ca *CA) Say(status func(step string) int) {
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	ca.down = status
+}
+
+// Pause refuses every order as Boulder does after too many failures in a row,
+// with a link for a person; "" ends it.
+func (ca *CA) Pause(link string) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.paused = link
 }
 
 // Forget loses all accounts and orders.

@@ -88,7 +88,7 @@ function renewButton(c) {
   return b;
 }
 
-const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", covered: "good", standby: "good" };
+const certClass = { valid: "good", renewing: "good", ordering: "warn", wanted: "warn", failed: "bad", waiting: "warn", covered: "good", standby: "good" };
 
 function show(v) {
   const now = new Date(v.now);
@@ -106,7 +106,7 @@ function show(v) {
       state(c.state, certClass[c.state] ?? "warn"), c.issuer,
       life(c, now), when(c.renewAt, now), when(c.nextAttempt, now),
       c.holder ? lines([c.holder, ...[c.step, c.journal].filter(Boolean).map((t) => el("span", "soft", t))]) : c.journal ? el("span", "soft", c.journal) : "",
-      c.problem || c.error ? el("span", "bad", (c.problem ?? c.error) + (c.failures ? ` (failures in a row: ${c.failures})` : "")) : "",
+      c.waits ? el("span", "soft", c.waits) : c.problem || c.error ? el("span", "bad", (c.problem ?? c.error) + (c.failures ? ` (failures in a row: ${c.failures})` : "")) : "",
     ]), "no certificate is kept here");
 
   const served = v.served ?? { entryPoints: [], routers: [], services: [] };
