@@ -14,6 +14,7 @@ const (
 	connFresh                 // waiting for the first byte of its first request
 	connHijacked              // taken over by a handler
 	connHTTP2                 // served by another loop, which drains it itself
+	connTold                  // interrupted while it was waiting: it is to end
 )
 
 // connections counts what is open and knows every connection.
@@ -21,28 +22,46 @@ type connections struct {
 	max   int64
 	all   *Budget // shared with others; nil: there is none
 	open  atomic.Int64
+	quic  atomic.Int64  // those of HTTP/3, which package h3 knows
 	empty chan struct{} // has a token after a connection of ours went away
 
 	mu    sync.Mutex
 	first *conn // a list, the newest first
+	last  *conn
 	apart int64 // hijacked ones and those of HTTP/2
+
+	telling sync.Mutex // held to interrupt one that waits
 }
 
 func newConnections(limit int, all *Budget) *connections {
 	return &connections{max: int64(limit), all: all, empty: make(chan struct{}, 1)}
 }
 
-// admit counts a connection in, if there is room.
-func (cs *connections) admit() bool {
-	if cs.open.Add(1) > cs.max {
-		cs.open.Add(-1)
-		return false
+// admit counts a connection in, if there is room: at this entry point, and
+// (everywhere) in the budget.
+func (cs *connections) admit() (ok, everywhere bool) {
+	return cs.count(&cs.open, &cs.quic)
+}
+
+// admitQUIC is admit for a connection of HTTP/3.
+func (cs *connections) admitQUIC() (ok, everywhere bool) { return cs.count(&cs.quic, &cs.open) }
+
+func (cs *connections) count(into, beside *atomic.Int64) (ok, everywhere bool) {
+	if into.Add(1)+beside.Load() > cs.max {
+		into.Add(-1)
+		return false, true
 	}
 	if !cs.all.take() {
-		cs.open.Add(-1)
-		return false
+		into.Add(-1)
+		return false, false
 	}
-	return true
+	return true, true
+}
+
+// dismissQUIC takes an admitted connection of HTTP/3 back.
+func (cs *connections) dismissQUIC() {
+	cs.quic.Add(-1)
+	cs.all.giveBack()
 }
 
 // dismiss takes an admitted connection back that was not added.
@@ -57,6 +76,8 @@ func (cs *connections) add(c *conn) {
 	defer cs.mu.Unlock()
 	if cs.first != nil {
 		cs.first.before = c
+	} else {
+		cs.last = c
 	}
 	c.after, cs.first = cs.first, c
 }
@@ -71,6 +92,8 @@ func (cs *connections) remove(c *conn) {
 	}
 	if c.after != nil {
 		c.after.before = c.before
+	} else if cs.last == c {
+		cs.last = c.before
 	}
 	c.before, c.after = nil, nil
 	if s := c.state.Load(); s == connHijacked || s == connHTTP2 {
@@ -119,6 +142,42 @@ func (cs *connections) each(f func(*conn), states ...int32) {
 	for _, c := range found {
 		f(c)
 	}
+}
+
+// tell has connections that wait in a state (connIdle, connFresh) end, the
+// oldest first; most > 0 bounds how many. One that a request has reached is not
+// disturbed. It gives how many there were.
+func (cs *connections) tell(state int32, most int) (n int) {
+	var waiting []*conn
+	cs.mu.Lock()
+	for c := cs.last; c != nil && (most <= 0 || len(waiting) < most); c = c.before {
+		if c.state.Load() == state {
+			waiting = append(waiting, c)
+		}
+	}
+	cs.mu.Unlock()
+	for _, c := range waiting {
+		cs.telling.Lock()
+		if c.state.CompareAndSwap(state, connTold) {
+			c.Interrupt()
+			n++
+		}
+		cs.telling.Unlock()
+	}
+	return n
+}
+
+// woken ends a connection's waiting. It reports whether it was told to end;
+// reads work again then.
+func (cs *connections) woken(c *conn, waited int32) (told bool) {
+	if c.state.CompareAndSwap(waited, connActive) {
+		return false
+	}
+	cs.telling.Lock() // Interrupt is over
+	c.state.Store(connActive)
+	c.Resume()
+	cs.telling.Unlock()
+	return true
 }
 
 // waitEmpty waits until the HTTP/1.1 loop has no connection left, at most for

@@ -213,6 +213,7 @@ func Listen(opts Options) (*Server, error) {
 	if opts.TLS != nil || opts.H2C {
 		s.h2 = newHTTP2(s, outer)
 	}
+	opts.Budget.join(s)
 	return s, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/internal/entrypoint/h3"
+	"gatehouse/internal/pressure"
 )
 
 // announcement is the value of Alt-Svc, in the forms it is needed in.
@@ -82,8 +83,21 @@ func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 		},
 		HeadTimeout: opts.ReadHeaderTimeout, IdleTimeout: opts.IdleTimeout, ReadTimeout: opts.ReadTimeout,
 		WriteTimeout: opts.WriteTimeout, StallTimeout: opts.WriteStallTimeout,
-		MaxHeaderBytes: opts.MaxHeaderBytes, MaxConnections: opts.MaxConnections,
+		MaxHeaderBytes: opts.MaxHeaderBytes, Admit: s.admitQUIC,
 	})
+}
+
+// admitQUIC counts a connection of HTTP/3 in, if there is room.
+func (s *Server) admitQUIC(net.Addr) (leave func(), ok bool) {
+	if s.opts.Pressure.Level() == pressure.Full {
+		return nil, false
+	}
+	ok, everywhere := s.conns.admitQUIC()
+	if !ok {
+		s.evict(!everywhere)
+		return nil, false
+	}
+	return s.conns.dismissQUIC, true
 }
 
 // announce tells clients who came by TCP of HTTP/3. The origin's own

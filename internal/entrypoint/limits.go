@@ -3,6 +3,8 @@ package entrypoint
 import (
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -11,11 +13,16 @@ import (
 	"gatehouse/internal/wire"
 )
 
-// Budget is how many connections clients may have open in all, at every entry
-// point that shares it.
+// Budget is how many connections clients may have open in all, by any protocol
+// and at every entry point that shares it. It knows those, so that idle
+// connections of one make room for clients of another.
 type Budget struct {
-	most int64
-	open atomic.Int64
+	most    int64
+	open    atomic.Int64
+	evicted atomic.Int64 // when idle ones last made room, in the time of wire.Now
+
+	mu      sync.Mutex
+	servers []*Server
 }
 
 // NewBudget makes a budget; 0: four of five file descriptors, which leaves the
@@ -44,6 +51,35 @@ func (b *Budget) giveBack() {
 	}
 }
 
+// join enters a server whose idle connections can make room; leave ends that.
+func (b *Budget) join(s *Server) {
+	if b != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.servers = append(b.servers, s)
+	}
+}
+
+func (b *Budget) leave(s *Server) {
+	if b != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.servers = slices.DeleteFunc(b.servers, func(other *Server) bool { return other == s })
+	}
+}
+
+// evict has idle connections of all servers but one make room, n at most.
+func (b *Budget) evict(n int, but *Server) {
+	b.mu.Lock()
+	servers := slices.Clone(b.servers)
+	b.mu.Unlock()
+	for _, s := range servers {
+		if n > 0 && s != but {
+			n -= s.CloseIdle(n)
+		}
+	}
+}
+
 // Descriptors is the process's limit of file descriptors; 0: not known. Go has
 // raised it to what the system allows.
 func Descriptors() int {
@@ -69,27 +105,31 @@ const (
 )
 
 // CloseIdle closes connections that wait for a request, the oldest ones where
-// most > 0 bounds how many. Any goroutine may call it.
-func (s *Server) CloseIdle(most int) {
-	var idle []*conn // the newest first
-	s.conns.each(func(c *conn) { idle = append(idle, c) }, connIdle)
-	n := len(idle)
-	if most > 0 {
-		idle = idle[max(0, n-most):]
+// most > 0 bounds how many, and tells how many. Any goroutine may call it.
+func (s *Server) CloseIdle(most int) (n int) {
+	n = s.conns.tell(connIdle, most)
+	if s.h2 != nil && (most <= 0 || n < most) {
+		n += s.h2.CloseIdle(max(most-n, 0))
 	}
-	for _, c := range idle {
-		c.Interrupt()
+	if udp := s.udp.Load(); udp != nil && (most <= 0 || n < most) {
+		n += udp.CloseIdle(max(most-n, 0))
 	}
-	if left := most - n; s.h2 != nil && (most <= 0 || left > 0) {
-		s.h2.CloseIdle(max(left, 0))
-	}
+	return n
 }
 
-// evict makes room for others, at most so often.
-func (s *Server) evict() {
-	now := wire.Now()
-	if last := s.evicted.Load(); now-last > int64(evictEvery) && s.evicted.CompareAndSwap(last, now) {
-		s.CloseIdle(evictAtOnce)
+// evict makes room for others, at most so often: here, and everywhere where
+// that helps.
+func (s *Server) evict(everywhere bool) {
+	last := &s.evicted
+	if everywhere = everywhere && s.opts.Budget != nil; everywhere {
+		last = &s.opts.Budget.evicted
+	}
+	now, then := wire.Now(), last.Load()
+	if now-then <= int64(evictEvery) || !last.CompareAndSwap(then, now) {
+		return
+	}
+	if n := s.CloseIdle(evictAtOnce); everywhere && n < evictAtOnce {
+		s.opts.Budget.evict(evictAtOnce-n, s)
 	}
 }
 

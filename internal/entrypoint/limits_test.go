@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -120,32 +121,99 @@ func TestMemoryPressure(t *testing.T) {
 	kept(t, s)
 }
 
-// TestBudget: entry points share it, and idle connections make room.
+// await waits for a condition that comes about by itself.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// waiting is how many connections wait for a further request: that is a little
+// later than the client has its answer.
+func waiting(s *Server) (n int) {
+	s.conns.each(func(*conn) { n++ }, connIdle)
+	return n
+}
+
+// TestBudget: entry points share it, and the idle connections of each make room
+// for the clients of the others.
 func TestBudget(t *testing.T) {
 	budget := NewBudget(3)
 	a, b := start(t, Options{Handler: echo(), Budget: budget}), start(t, Options{Handler: echo(), Budget: budget})
 	kept(t, a)
-	kept(t, b)
 	kept(t, a)
-	if got := exchange(t, a, ""); status(got) != "503" {
+	kept(t, b)
+	await(t, "idle connections", func() bool { return waiting(a) == 2 && waiting(b) == 1 })
+	if got := exchange(t, b, ""); status(got) != "503" {
 		t.Errorf("a fourth connection: %q", got)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if got := exchange(t, a, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) == "200" {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("idle connections make no room")
-		}
-	}
-	for deadline := time.Now().Add(5 * time.Second); budget.open.Load() > 1; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d still count", budget.open.Load())
-		}
+	await(t, "room", func() bool { return budget.open.Load() == 0 })
+	if got := exchange(t, b, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); status(got) != "200" {
+		t.Errorf("after idle ones have made room: %q", got)
 	}
 	if n := NewBudget(0).Most(); n <= 0 || n >= Descriptors() {
 		t.Errorf("%d connections of %d descriptors", n, Descriptors())
 	}
+}
+
+// TestBudgetOfAllProtocols: connections of HTTP/2 and 3 count, and make room too.
+func TestBudgetOfAllProtocols(t *testing.T) {
+	budget := NewBudget(1)
+	secure := start(t, Options{Handler: echo(), Budget: budget, TLS: testTLS(t), HTTP3: true})
+	plain := start(t, Options{Handler: echo(), Budget: budget})
+	for name, client := range map[string]*http.Client{"HTTP/2": h2Client(t), "HTTP/3": h3Client(t)} {
+		res, err := client.Get("https://" + secure.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if n := budget.open.Load(); n != 1 {
+			t.Fatalf("%s: %d connections count, want 1", name, n)
+		}
+		// That it is idle is known a moment later, and must have lasted one.
+		await(t, "room made by "+name, func() bool {
+			got := exchange(t, plain, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+			return status(got) == "200"
+		})
+		await(t, "no connection", func() bool { return budget.open.Load() == 0 })
+	}
+}
+
+// TestToldWhileAsking: a connection that is told to end in the moment its
+// request comes serves it, whole and with nothing left behind of the telling,
+// and says that it was the last.
+func TestToldWhileAsking(t *testing.T) {
+	s := start(t, Options{Handler: echo()})
+	late := 0
+	for i := range 300 {
+		c, in := kept(t, s)
+		await(t, "idle connections", func() bool { return waiting(s) == 1 })
+		go s.CloseIdle(0)
+		if i%2 == 0 {
+			runtime.Gosched()
+		}
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+		io.WriteString(c, "body")
+		res, err := http.ReadResponse(in, nil)
+		switch {
+		case err == nil && (res.StatusCode != 200):
+			t.Fatalf("round %d: %s", i, res.Status)
+		case err == nil && !res.Close: // it came before: the connection is idle again, or told now
+			io.Copy(io.Discard, res.Body)
+		case err == nil:
+			late++
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			t.Fatalf("round %d: %v", i, err)
+		}
+		c.Close()
+		await(t, "no connection", func() bool { return s.conns.open.Load() == 0 })
+	}
+	t.Logf("%d requests came at the last moment", late)
 }
 
 // TestTrickle: a head has its deadline from its first byte, a body a least

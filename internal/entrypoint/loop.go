@@ -27,6 +27,7 @@ type conn struct {
 	client        http1.Client
 	remote        string
 	agreed        *tls.ConnectionState // nil: plain, or not asked for yet
+	leaving       bool                 // no request may follow the one under way
 }
 
 func newConn(s *Server, c net.Conn) (*conn, error) {
@@ -75,15 +76,18 @@ func (c *conn) serve() {
 	o := &c.server.opts
 	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
 	for fresh := true; ; fresh = false {
-		c.state.Store(connIdle)
+		waits := connIdle
 		if fresh {
-			c.state.Store(connFresh)
+			waits = connFresh
 		}
+		c.state.Store(waits)
 		if c.server.closed.Load() { // one that came in at the last moment has a request
 			c.ReadBy(deadline(wire.Now(), drainLinger))
 		}
 		b, err := c.ReadIdle()
-		c.state.Store(connActive)
+		if c.server.conns.woken(c, waits) {
+			c.leaving = true
+		}
 		if err != nil {
 			if b = c.lastLook(err); b == nil {
 				return
@@ -102,11 +106,12 @@ func (c *conn) serve() {
 }
 
 // lastLook reads what came in the moment an idle connection was to be closed,
-// so that no request is lost that could be served.
+// so that no request is lost that could be served: it is the last.
 func (c *conn) lastLook(err error) []byte {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
+	c.leaving = true
 	c.Resume()
 	b := wire.Buffer(wire.SmallSize)
 	n, err := c.ReadNow(b)
@@ -171,7 +176,7 @@ func (x *turn) one() (keep bool) {
 		x.overloaded()
 		return false
 	}
-	x.last = c.server.draining.Load() || c.peer.worn(now) || !x.req.KeepAlive() || level != pressure.Calm
+	x.last = c.leaving || c.server.draining.Load() || c.peer.worn(now) || !x.req.KeepAlive() || level != pressure.Calm
 	in := &x.incoming
 	in.begin(&x.req, x.in[n:x.end])
 	x.plain.Continued = false

@@ -37,7 +37,7 @@ func (s *Server) Serve() error {
 		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 		s.opts.Logger.Warn("connections cannot be accepted", "entryPoint", s.name, "error", err, "next", wait)
-		s.evict()
+		s.evict(true)
 		select {
 		case <-time.After(wait):
 		case <-s.closing:
@@ -61,8 +61,8 @@ func (s *Server) accepted(c net.Conn) {
 		s.turnAway(c)
 		return
 	}
-	if !s.conns.admit() {
-		s.evict() // for those who come next
+	if ok, everywhere := s.conns.admit(); !ok {
+		s.evict(!everywhere) // for those who come next
 		s.turnAway(c)
 		return
 	}
@@ -146,6 +146,7 @@ func (s *Server) Retire(ctx context.Context) error {
 }
 
 func (s *Server) drain(ctx context.Context, linger time.Duration) error {
+	defer s.opts.Budget.leave(s)
 	drained := s.drainHTTP3(ctx)
 	s.conns.waitEmpty(ctx, linger)
 	if s.closed.CompareAndSwap(false, true) && !s.retired.Load() {
@@ -158,8 +159,8 @@ func (s *Server) drain(ctx context.Context, linger time.Duration) error {
 	}
 	s.socket.Close()
 	// Who is waiting for a request looks once more, and leaves.
-	s.conns.each(func(c *conn) { c.Interrupt() }, connIdle)
-	fresh := time.AfterFunc(drainLinger, func() { s.conns.each(func(c *conn) { c.Interrupt() }, connFresh) })
+	s.conns.tell(connIdle, 0)
+	fresh := time.AfterFunc(drainLinger, func() { s.conns.tell(connFresh, 0) })
 	defer fresh.Stop()
 	var err error
 	if s.h2 != nil {
@@ -169,7 +170,7 @@ func (s *Server) drain(ctx context.Context, linger time.Duration) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		s.conns.each(func(c *conn) { c.Sock.Close() }, connFresh, connIdle, connActive)
+		s.conns.each(func(c *conn) { c.Sock.Close() }, connFresh, connIdle, connTold, connActive)
 		err = fmt.Errorf("drain entry point %s (%s): %w", s.name, s.Addr(), err)
 	}
 	s.conns.each(func(c *conn) { c.Sock.Close() }, connHijacked, connHTTP2)

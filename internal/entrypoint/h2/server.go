@@ -130,15 +130,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// CloseIdle ends connections that have no request under way; most > 0 bounds how
-// many.
-func (s *Server) CloseIdle(most int) {
+// CloseIdle ends connections that have no request under way, and tells how many;
+// most > 0 bounds that.
+func (s *Server) CloseIdle(most int) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
 	for c := range s.conns {
 		if most > 0 && n >= most {
-			return
+			break
 		}
 		if !c.mu.TryLock() {
 			continue // it is about something
@@ -148,6 +147,7 @@ func (s *Server) CloseIdle(most int) {
 		}
 		c.mu.Unlock()
 	}
+	return n
 }
 
 // each calls f for each connection, with conn.mu held.

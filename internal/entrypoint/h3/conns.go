@@ -1,10 +1,10 @@
 package h3
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -15,34 +15,23 @@ import (
 // they are at least half of what it asks for.
 const maxResets = 500
 
-var errFull = errors.New("no room for another connection")
-
 // conns are the connections of a server.
 type conns struct {
-	limit  int64
-	resets int          // maxResets; tests have slower clients
-	open   atomic.Int64 // handshakes included
+	resets int // maxResets; tests have slower clients
 
 	mu  sync.Mutex
 	set map[*conn]struct{}
 }
 
-// admit is called for each connection that wants to begin; its context ends
-// with it.
-func (cs *conns) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if cs.open.Add(1) > cs.limit && cs.limit > 0 {
-		cs.open.Add(-1)
-		return nil, errFull
-	}
-	context.AfterFunc(ctx, func() { cs.open.Add(-1) })
-	return ctx, nil
-}
-
-// begin enters a connection, until it ends.
-func (cs *conns) begin(qc *quic.Conn, idle time.Duration) *conn {
+// begin enters a connection, until it ends. Its first request's head must be
+// there after first.
+func (cs *conns) begin(qc *quic.Conn, first, idle time.Duration) *conn {
 	c := &conn{quic: qc, idle: idle, maxResets: cs.resets, since: time.Now()}
-	if idle > 0 {
-		c.timer = time.AfterFunc(idle, c.expire)
+	if first <= 0 || idle > 0 && idle < first {
+		first = idle
+	}
+	if first > 0 {
+		c.timer = time.AfterFunc(first, c.expire)
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -80,6 +69,28 @@ func (cs *conns) closeIdle(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// evict closes the connections that are idle for longest.
+func (cs *conns) evict(most int, now time.Time) (n int) {
+	type idle struct {
+		c     *conn
+		since time.Duration
+	}
+	var found []idle
+	for _, c := range cs.list() {
+		if d := c.idleFor(now); d >= settled {
+			found = append(found, idle{c, d})
+		}
+	}
+	if most > 0 && len(found) > most {
+		slices.SortFunc(found, func(a, b idle) int { return cmp.Compare(b.since, a.since) })
+		found = found[:most]
+	}
+	for _, i := range found {
+		i.c.close(http3.ErrCodeNoError, "others need the room")
+	}
+	return len(found)
 }
 
 func (cs *conns) list() []*conn {
@@ -134,7 +145,7 @@ func (c *conn) leave(reset bool) {
 	now := time.Now()
 	if c.running--; c.running == 0 {
 		c.since = now
-		if c.timer != nil {
+		if c.idle > 0 {
 			c.timer.Reset(c.idle)
 		}
 	}

@@ -358,10 +358,107 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// TestFirstRequest: a connection that never asked for anything does not live as
+// long as one that did.
+func TestFirstRequest(t *testing.T) {
+	s := start(t, Options{Handler: http.HandlerFunc(echo), HeadTimeout: time.Second, IdleTimeout: time.Minute})
+	served := client(t)
+	ask(t, served, s)
+	silent := dialQUIC(t, s)
+	select {
+	case <-silent.Context().Done():
+	case <-time.After(20 * time.Second):
+		t.Error("a connection without a request lives on")
+	}
+	await(t, "it to be forgotten", func() bool { return len(s.conns.list()) == 1 })
+}
+
+// TestCloseIdle: connections without a request make room, no others.
+func TestCloseIdle(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := start(t, Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(entered)
+			<-release
+		}
+	})})
+	slow := make(chan error, 1)
+	go func() {
+		resp, err := client(t).Get(url(s, "/slow"))
+		if err == nil {
+			resp.Body.Close()
+		}
+		slow <- err
+	}()
+	<-entered
+	var idle []*quic.Conn
+	for range 2 {
+		idle = append(idle, dialQUIC(t, s))
+	}
+	await(t, "two idle connections", func() bool {
+		n := 0
+		for _, c := range s.conns.list() {
+			if c.idleFor(time.Now()) > settled {
+				n++
+			}
+		}
+		return n == 2
+	})
+	if n := s.CloseIdle(1); n != 1 {
+		t.Errorf("%d closed, want 1", n)
+	}
+	await(t, "one of them to go", func() bool { return len(s.conns.list()) == 2 })
+	s.CloseIdle(0)
+	await(t, "the other to go", func() bool { return len(s.conns.list()) == 1 })
+	for _, c := range idle {
+		<-c.Context().Done()
+	}
+	close(release)
+	if err := <-slow; err != nil {
+		t.Errorf("the request under way: %v", err)
+	}
+}
+
+func ask(t *testing.T, c *http.Client, s *Server) {
+	t.Helper()
+	resp, err := c.Get(url(s, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+}
+
+func dialQUIC(t *testing.T, s *Server) *quic.Conn {
+	t.Helper()
+	c, err := quic.DialAddr(t.Context(), s.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}, &quic.Config{KeepAlivePeriod: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.CloseWithError(0, "") })
+	return c
+}
+
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // TestConnectionLimit: over it new connections are refused, and taken again
 // when others have gone.
 func TestConnectionLimit(t *testing.T) {
-	s := start(t, Options{Handler: http.HandlerFunc(echo), MaxConnections: 2})
+	var open atomic.Int64
+	s := start(t, Options{Handler: http.HandlerFunc(echo), Admit: func(net.Addr) (func(), bool) {
+		if open.Add(1) > 2 {
+			open.Add(-1)
+			return nil, false
+		}
+		return func() { open.Add(-1) }, true
+	}})
 	dial := func() (*quic.Conn, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -395,13 +492,13 @@ func TestConnectionLimit(t *testing.T) {
 
 // TestRapidReset: a client that takes its requests back as fast as it makes
 // them is cut off. The test's client is no fast one, least of all on a busy
-// machine: a tenth of what is allowed has to do.
+// machine: a fiftieth of what is allowed has to do.
 func TestRapidReset(t *testing.T) {
 	var calls atomic.Int64
 	s := start(t, Options{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		calls.Add(1)
 		<-r.Context().Done()
-	})}, func(s *Server) { s.conns.resets = maxResets / 10 })
+	})}, func(s *Server) { s.conns.resets = maxResets / 50 })
 	c := client(t)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -432,7 +529,7 @@ func TestRapidReset(t *testing.T) {
 	go func() { wg.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		close(stop)
 		<-done
 		t.Errorf("not cut off: %d requests sent, %d seen", sent.Load(), calls.Load())

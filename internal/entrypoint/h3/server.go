@@ -33,14 +33,20 @@ type Options struct {
 	// nothing.
 	ConnContext func(ctx context.Context, client net.Addr) context.Context
 
-	HeadTimeout  time.Duration // handshake; and the end of a request that can have no body
+	// Admit is asked whether a client may open a connection, and gives what is
+	// called once when that has ended; nil: everybody may. Verify tells whether
+	// a client has to show before that its address is its own; nil: nobody has
+	// to. Any goroutine calls them.
+	Admit  func(client net.Addr) (leave func(), ok bool)
+	Verify func(client net.Addr) bool
+
+	HeadTimeout  time.Duration // handshake; the first request's head; the end of a request that can have no body
 	IdleTimeout  time.Duration // no request under way
 	ReadTimeout  time.Duration // a whole request
 	WriteTimeout time.Duration // from the request's head to the answer's end
 	StallTimeout time.Duration // one write making no progress, if WriteTimeout is 0
 
 	MaxHeaderBytes int // names and values of a request's head
-	MaxConnections int // above it new connections are refused
 }
 
 const (
@@ -59,6 +65,9 @@ const (
 	// linger is how long a connection without requests lives on when the server
 	// stops: its last answer may be under way.
 	linger = time.Second
+	// settled is how long a connection must have been without requests before
+	// it makes room for others: the next may be on its way.
+	settled = 250 * time.Millisecond
 	// announceFor is how long clients remember the Alt-Svc, in seconds.
 	announceFor = 86400
 )
@@ -83,10 +92,12 @@ func Listen(opts Options) (*Server, error) {
 		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
 	}
 	s := &Server{opts: opts, socket: socket}
-	s.conns.limit, s.conns.resets = int64(opts.MaxConnections), maxResets
+	s.conns.resets = maxResets
 	s.transport = &quic.Transport{
-		Conn: socket, ConnContext: s.conns.admit,
-		VerifySourceAddress: func(net.Addr) bool { return s.newcomers.count(time.Now()) > verifyAbove },
+		Conn: socket, ConnContext: s.admit,
+		VerifySourceAddress: func(client net.Addr) bool {
+			return s.newcomers.count(time.Now()) > verifyAbove || opts.Verify != nil && opts.Verify(client)
+		},
 	}
 	s.http = &http3.Server{
 		Handler: http.HandlerFunc(s.serve), Logger: opts.Logger,
@@ -148,9 +159,30 @@ func (s *Server) Serve() error {
 	return fmt.Errorf("serve HTTP/3 at entry point %s (%s): %w", s.opts.Name, s.Addr(), err)
 }
 
+var errFull = errors.New("no room for another connection")
+
+// admit is called for each connection that wants to begin; its context ends
+// with it.
+func (s *Server) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	if s.opts.Admit == nil {
+		return ctx, nil
+	}
+	leave, ok := s.opts.Admit(client.RemoteAddr)
+	if !ok {
+		return nil, errFull
+	}
+	context.AfterFunc(ctx, leave)
+	return ctx, nil
+}
+
+// CloseIdle closes connections that have no request under way and were not
+// begun or asked just now, those that are idle for longest first, and tells how
+// many; most > 0 bounds that. Any goroutine may call it.
+func (s *Server) CloseIdle(most int) int { return s.conns.evict(most, time.Now()) }
+
 // connContext is called once a connection has begun.
 func (s *Server) connContext(ctx context.Context, qc *quic.Conn) context.Context {
-	c := s.conns.begin(qc, s.opts.IdleTimeout)
+	c := s.conns.begin(qc, s.opts.HeadTimeout, s.opts.IdleTimeout)
 	ctx = context.WithValue(ctx, connKey{}, c)
 	if s.opts.ConnContext != nil {
 		ctx = s.opts.ConnContext(ctx, qc.RemoteAddr())
