@@ -11,12 +11,17 @@ import (
 // computed once for each set of members that are up; a pick is then one
 // atomic increment. Safe for any goroutine.
 type balancer struct {
-	weights  []int                 // 0: never picked
-	up       func(i int) bool      // may member i be picked
-	version  func() uint64         // changes after up did
+	weights  []int // 0: never picked
+	of       members
 	position *atomic.Uint64        // outlives the balancer
 	building sync.Mutex            // one goroutine computes a round
 	round    atomic.Pointer[round] // nil: none yet
+}
+
+// members are what a balancer picks from.
+type members interface {
+	up(i int) bool   // may member i be picked
+	version() uint64 // changes after up did
 }
 
 // round is one cycle of picks; empty: nobody is up.
@@ -28,7 +33,7 @@ type round struct {
 // next gives the next member that is not among tried, -1 where there is none.
 func (b *balancer) next(tried []int) int {
 	r := b.round.Load()
-	if v := b.version(); r == nil || r.version != v {
+	if v := b.of.version(); r == nil || r.version != v {
 		r = b.rebuild(v)
 	}
 	n := uint64(len(r.order))
@@ -55,7 +60,7 @@ func (b *balancer) rebuild(version uint64) *round {
 	}
 	weights := make([]int, len(b.weights))
 	for i, w := range b.weights {
-		if w > 0 && b.up(i) {
+		if w > 0 && b.of.up(i) {
 			weights[i] = w
 		}
 	}
@@ -67,7 +72,7 @@ func (b *balancer) rebuild(version uint64) *round {
 // any reports whether some member can be picked.
 func (b *balancer) any() bool {
 	for i, w := range b.weights {
-		if w > 0 && b.up(i) {
+		if w > 0 && b.of.up(i) {
 			return true
 		}
 	}

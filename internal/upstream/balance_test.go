@@ -24,12 +24,18 @@ func picks(b *balancer, n int) string {
 }
 
 func newBalancer(weights ...int) (*balancer, []atomic.Bool, *atomic.Uint64) {
-	down, version := make([]atomic.Bool, len(weights)), new(atomic.Uint64)
-	return &balancer{
-		weights: weights, version: version.Load, position: new(atomic.Uint64),
-		up: func(i int) bool { return !down[i].Load() },
-	}, down, version
+	m := &told{down: make([]atomic.Bool, len(weights))}
+	return &balancer{weights: weights, of: m, position: new(atomic.Uint64)}, m.down, &m.changes
 }
+
+// told are members whose state tests tell.
+type told struct {
+	down    []atomic.Bool
+	changes atomic.Uint64
+}
+
+func (m *told) up(i int) bool   { return !m.down[i].Load() }
+func (m *told) version() uint64 { return m.changes.Load() }
 
 func TestSmooth(t *testing.T) {
 	for _, tc := range []struct {

@@ -16,8 +16,7 @@ func circuitPool(servers int, log *strings.Builder) *pool {
 		p.servers = append(p.servers, &server{text: string(rune('a' + i)), state: &serverState{service: p.state}})
 		p.balancer.weights = append(p.balancer.weights, 1)
 	}
-	p.balancer.position, p.balancer.version = &p.state.position, p.state.health.Load
-	p.balancer.up = func(i int) bool { return p.servers[i].state.up() }
+	p.balancer.position, p.balancer.of = &p.state.position, p
 	return p
 }
 

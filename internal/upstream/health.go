@@ -18,6 +18,7 @@ import (
 // probe asks one server, again and again, whether it is well. One answer from
 // 200 to 399 makes it up, anything else down; before the first it is up.
 type probe struct {
+	pool   *pool  // that it was made for last
 	spec   string // settings in one comparable text
 	state  *serverState
 	server string // URL, for messages
@@ -41,7 +42,7 @@ func newProbe(p *pool, s *server, logger *slog.Logger) *probe {
 		u.Scheme = "http"
 	}
 	if c.Port != 0 {
-		u.Host = net.JoinHostPort(s.url.Hostname(), strconv.Itoa(c.Port))
+		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(c.Port))
 	}
 	if ref, err := url.Parse(c.Path); err == nil && c.Path != "" {
 		u.Path, u.RawPath, u.RawQuery = ref.Path, ref.RawPath, ref.RawQuery
@@ -51,7 +52,7 @@ func newProbe(p *pool, s *server, logger *slog.Logger) *probe {
 		header.Set(name, value)
 	}
 	h := &probe{
-		state: s.state, server: s.text, url: u.String(), header: header, host: c.Hostname,
+		pool: p, state: s.state, server: s.text, url: u.String(), header: header, host: c.Hostname,
 		every: cmp.Or(c.Interval, 30*time.Second), within: cmp.Or(c.Timeout, 5*time.Second),
 		via: p.transport.forScheme(scheme), logger: logger, done: make(chan struct{}),
 	}
@@ -125,16 +126,18 @@ func (h *probe) report(err error) {
 func (r *Registry) replaceProbes(pools []*pool) {
 	want := map[*serverState]*probe{}
 	for _, p := range pools {
-		if p.health == nil {
-			continue
-		}
 		for _, s := range p.servers {
+			if h := r.probes[s.state]; h != nil && h.pool == p {
+				want[s.state] = h
+				continue
+			}
 			want[s.state] = newProbe(p, s, r.logger)
 		}
 	}
 	var ended []*probe
 	for state, old := range r.probes {
 		if now := want[state]; now != nil && now.spec == old.spec {
+			old.pool = now.pool
 			delete(want, state)
 			continue
 		}

@@ -153,8 +153,9 @@ func TestHealthOverReload(t *testing.T) {
 	// Without a health check nobody is held down by the last one.
 	sick.Store(true)
 	waitFor(t, "a down", func() bool { return !second.View()[0].Servers[0].Up })
-	lb.HealthCheck = nil
-	third, _ := r.Build(map[string]config.Service{"s": {LoadBalancer: &lb}}, 0)
+	unchecked := lb
+	unchecked.HealthCheck = nil
+	third, _ := r.Build(map[string]config.Service{"s": {LoadBalancer: &unchecked}}, 0)
 	third.Activate()
 	second.Release()
 	if got := ask(third); strings.Count(got, "a") != 2 || len(r.probes) != 0 {

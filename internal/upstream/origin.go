@@ -20,6 +20,7 @@ import (
 // called from any goroutine.
 type origin struct {
 	address  string
+	refs     int         // servers of pools in use; under transport.mu
 	client   *tls.Config // nil: plain
 	dialer   *net.Dialer
 	idleTime time.Duration
@@ -30,7 +31,7 @@ type origin struct {
 	closed   atomic.Bool
 	idle     atomic.Int64
 	sweeping atomic.Bool
-	shards   [originShards]shard
+	shards   atomic.Pointer[shards] // nil: nothing was idle yet
 }
 
 // What an origin speaks.
@@ -42,6 +43,10 @@ const (
 
 // originShards spreads the lock; a power of two.
 const originShards = 8
+
+// shards are made when they are first wanted: most of many servers wait for
+// their first request.
+type shards [originShards]shard
 
 type shard struct {
 	mu    sync.Mutex
@@ -61,10 +66,10 @@ type link struct {
 // errHTTP2 is given by dial where the server speaks HTTP/2.
 var errHTTP2 = errors.New("the server chose HTTP/2")
 
-func newOrigin(opts Options, address string) *origin {
+func newOrigin(opts Options, dialer *net.Dialer, address string) *origin {
 	o := &origin{
 		address:  address,
-		dialer:   &net.Dialer{Timeout: cmp.Or(opts.DialTimeout, 5*time.Second), KeepAlive: 30 * time.Second},
+		dialer:   dialer,
 		idleTime: cmp.Or(opts.IdleTimeout, 90*time.Second),
 		maxIdle:  int64(cmp.Or(opts.MaxIdle, 256)),
 		answer:   cmp.Or(opts.AnswerTimeout, 60*time.Second),
@@ -91,9 +96,12 @@ func (o *origin) take(now int64) *link {
 	if o.idle.Load() == 0 {
 		return nil
 	}
-	start := rand.Uint32()
+	start, all := rand.Uint32(), o.shards.Load()
+	if all == nil {
+		return nil
+	}
 	for i := range uint32(originShards) {
-		s := &o.shards[(start+i)%originShards]
+		s := &all[(start+i)%originShards]
 		s.mu.Lock()
 		for n := len(s.links); n > 0; n = len(s.links) {
 			l := s.links[n-1]
@@ -124,7 +132,7 @@ func (o *origin) put(l *link, now int64) {
 		return
 	}
 	l.since = now
-	s := &o.shards[rand.Uint32()%originShards]
+	s := &o.room()[rand.Uint32()%originShards]
 	s.mu.Lock()
 	s.links = append(s.links, l)
 	s.mu.Unlock()
@@ -135,6 +143,15 @@ func (o *origin) put(l *link, now int64) {
 	if !o.sweeping.Load() && o.sweeping.CompareAndSwap(false, true) {
 		time.AfterFunc(o.idleTime/2, o.sweep)
 	}
+}
+
+// room gives the shards, made if they are not there.
+func (o *origin) room() *shards {
+	if all := o.shards.Load(); all != nil {
+		return all
+	}
+	o.shards.CompareAndSwap(nil, new(shards))
+	return o.shards.Load()
 }
 
 // sweep closes what was not used for too long.
@@ -148,9 +165,13 @@ func (o *origin) sweep() {
 
 // drop closes the connections that are idle since before then.
 func (o *origin) drop(then int64) {
+	all := o.shards.Load()
+	if all == nil {
+		return
+	}
 	var old []*link
-	for i := range o.shards {
-		s := &o.shards[i]
+	for i := range all {
+		s := &all[i]
 		s.mu.Lock()
 		kept := s.links[:0]
 		for _, l := range s.links {

@@ -17,7 +17,9 @@ import (
 
 // Plain is a service on the plain path: it answers a request without the
 // http.Handler view, or says that it cannot, having done nothing.
-type Plain func(x *wire.Exchange) (served bool)
+type Plain interface {
+	ServePlain(x *wire.Exchange) (served bool)
+}
 
 // Plain gives the service's plain path; nil where it has none: its servers
 // speak HTTP/2, or cookies must be read. passHostHeader is as in Handler.
@@ -31,11 +33,7 @@ func (s *Service) Plain(passHostHeader *bool) Plain {
 			return nil
 		}
 	}
-	keep := p.passHost
-	if passHostHeader != nil {
-		keep = *passHostHeader
-	}
-	return func(x *wire.Exchange) bool { return p.plain(x, keep) }
+	return p.way(passHostHeader)
 }
 
 // shortBody is how large a body is sent in one piece with its head; such a

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -14,11 +13,18 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/middleware"
+	"gatehouse/internal/wire"
 )
 
-// pool is a running service as one snapshot sees it.
+// pool is a running service as the snapshots see it in which it is declared
+// alike.
 type pool struct {
 	name      string
+	service   *Service // as it is declared now; under Registry.mu
+	first     Service
+	problems  []config.Problem
+	refs      int // sets using it; under Registry.mu
+	ways      [2]way
 	servers   []*server
 	state     *serviceState
 	transport *transport
@@ -36,36 +42,70 @@ type pool struct {
 // server is one origin as one snapshot sees it.
 type server struct {
 	name   string
-	url    *url.URL // as declared, canonical
-	text   string   // url as text
-	scheme string   // on the wire: http or https
+	url    address
+	text   string // url as text
+	scheme string // on the wire: http or https
 	weight int
 	via    http.RoundTripper
 	origin *origin // how HTTP/1.1 reaches it; nil: it speaks HTTP/2
+	http1  http1RoundTripper
 	state  *serverState
 }
 
 // identity is what the server's state is kept under: a name keeps its state
 // only while it means the same address.
-func (s *server) identity() string { return s.name + "\x00" + s.text }
+type identity struct{ name, text string }
+
+func (s *server) identity() identity { return identity{s.name, s.text} }
 
 // init completes a pool whose servers are known.
 func (p *pool) init(lb *config.LoadBalancer) {
-	members := make([]string, len(p.servers))
+	p.balancer.of = p
 	p.balancer.weights = make([]int, len(p.servers))
 	for i, s := range p.servers {
 		p.balancer.weights[i] = s.weight
+	}
+	p.passHost = lb.PassHostHeader == nil || *lb.PassHostHeader
+	p.flush = lb.ResponseForwarding
+	for i := range p.ways {
+		p.ways[i] = way{pool: p, keepHost: i == 1}
+	}
+	if lb.Sticky == nil {
+		return
+	}
+	members := make([]string, len(p.servers))
+	for i, s := range p.servers {
 		members[i] = s.name
 		if s.name == "" {
 			members[i] = s.text
 		}
 	}
-	p.balancer.position = &p.state.position
-	p.balancer.version = p.state.health.Load
-	p.balancer.up = func(i int) bool { return p.servers[i].state.up() }
 	p.sticky = newSticky(lb.Sticky, p.name, members)
-	p.passHost = lb.PassHostHeader == nil || *lb.PassHostHeader
-	p.flush = lb.ResponseForwarding
+}
+
+func (p *pool) up(i int) bool { return p.servers[i].state.up() }
+
+func (p *pool) version() uint64 { return p.state.health.Load() }
+
+// way is how a service is asked: with the host that the client asked for, or
+// that of the server.
+type way struct {
+	pool     *pool
+	keepHost bool
+	once     sync.Once
+	proxy    *httputil.ReverseProxy // see engine
+}
+
+// way gives one; passHostHeader, when not nil, overrides what the service says.
+func (p *pool) way(passHostHeader *bool) *way {
+	keep := p.passHost
+	if passHostHeader != nil {
+		keep = *passHostHeader
+	}
+	if keep {
+		return &p.ways[1]
+	}
+	return &p.ways[0]
 }
 
 func (p *pool) engine(keepHost bool) *httputil.ReverseProxy {
@@ -105,27 +145,26 @@ func rewrite(r *httputil.ProxyRequest, keepHost bool) {
 	r.Out.Header.Del("Http2-Settings")
 }
 
-func (p *pool) handler(passHostHeader *bool) http.Handler {
-	keep := p.passHost
-	if passHostHeader != nil {
-		keep = *passHostHeader
+// ServeHTTP asks the service.
+func (v *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p := v.pool
+	middleware.RecordFrom(r.Context()).Service = p.name
+	n := p.state.inFlight.Add(1)
+	defer p.state.inFlight.Add(-1)
+	if p.maxConn > 0 && n > p.maxConn {
+		Refuse(w, http.StatusTooManyRequests, TooMany)
+		return
 	}
-	engine := sync.OnceValue(func() *httputil.ReverseProxy { return p.engine(keep) })
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		middleware.RecordFrom(r.Context()).Service = p.name
-		n := p.state.inFlight.Add(1)
-		defer p.state.inFlight.Add(-1)
-		if p.maxConn > 0 && n > p.maxConn {
-			Refuse(w, http.StatusTooManyRequests, TooMany)
-			return
-		}
-		if p.speaksHTTP1() {
-			p.forward(w, r, keep)
-			return
-		}
-		engine().ServeHTTP(w, r)
-	})
+	if p.speaksHTTP1() {
+		p.forward(w, r, v.keepHost)
+		return
+	}
+	v.once.Do(func() { v.proxy = p.engine(v.keepHost) })
+	v.proxy.ServeHTTP(w, r)
 }
+
+// ServePlain is that of Plain.
+func (v *way) ServePlain(x *wire.Exchange) (served bool) { return v.pool.plain(x, v.keepHost) }
 
 // RoundTrip sends a request to the next server, and to further ones where that
 // is safe. It is called by the engine, which gives it a request of its own.

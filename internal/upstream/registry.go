@@ -8,6 +8,7 @@ package upstream
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,17 +76,18 @@ func (r *Registry) Close() {
 // serviceState is what outlives a snapshot about one service.
 type serviceState struct {
 	name     string
-	refs     int                     // sets using it; under Registry.mu
-	servers  map[string]*serverState // by identity; under Registry.mu
+	refs     int     // sets using it as a weighted service; under Registry.mu
+	pools    []*pool // in use by some set, oldest first; under Registry.mu
+	room     [1]*pool
 	inFlight atomic.Int64
 	position atomic.Uint64 // of the balancer
 	health   atomic.Uint64 // counts changes of any server's health
 }
 
-// serverState is what outlives a snapshot about one server.
+// serverState is what outlives a snapshot about one server: the pools of a
+// service in use share it.
 type serverState struct {
 	service  *serviceState
-	refs     int // under Registry.mu
 	inFlight atomic.Int64
 	down     atomic.Bool // its health check says
 	circuit  circuit
@@ -113,44 +115,78 @@ func (s *serverState) setDown(down bool) (changed bool) {
 	return changed
 }
 
-// service gives the state of a service, with one more reference. r.mu is held.
+// service gives the state of a service. r.mu is held.
 func (r *Registry) service(name string) *serviceState {
 	s := r.services[name]
 	if s == nil {
-		s = &serviceState{name: name, servers: map[string]*serverState{}}
+		s = &serviceState{name: name}
+		s.pools = s.room[:0]
 		r.services[name] = s
 	}
-	s.refs++
 	return s
 }
 
-// server gives the state of a server, with one more reference. Registry.mu is held.
-func (s *serviceState) server(identity string) *serverState {
-	st := s.servers[identity]
-	if st == nil {
-		st = &serverState{service: s}
-		s.servers[identity] = st
+// join gives a new pool what outlives it: the state of its service and of its
+// servers, and the ways to them. r.mu is held.
+func (r *Registry) join(p *pool) {
+	p.state = r.service(p.name)
+	p.balancer.position = &p.state.position
+	p.transport.refs++
+	p.transport.join(p.servers)
+	fresh := p.state.known(p.servers)
+	p.state.pools = append(p.state.pools, p)
+	if fresh == 0 {
+		return
 	}
-	st.refs++
-	return st
-}
-
-// drop takes the references of a pool back. r.mu is held.
-func (r *Registry) drop(p *pool) {
+	block := make([]serverState, fresh)
 	for _, s := range p.servers {
-		if s.state.refs--; s.state.refs == 0 {
-			delete(p.state.servers, s.identity())
+		if s.state == nil {
+			s.state, block = &block[0], block[1:]
+			s.state.service = p.state
 		}
 	}
+}
+
+// known sets the state of the servers that pools in use have, and gives the
+// number of the others.
+func (st *serviceState) known(servers []*server) (fresh int) {
+	fresh = len(servers)
+	if len(st.pools) == 0 {
+		return fresh
+	}
+	have := map[identity]*serverState{}
+	for _, p := range st.pools {
+		for _, s := range p.servers {
+			have[s.identity()] = s.state
+		}
+	}
+	for _, s := range servers {
+		if s.state = have[s.identity()]; s.state != nil {
+			fresh--
+		}
+	}
+	return fresh
+}
+
+// drop takes back a set's use of a pool. r.mu is held.
+func (r *Registry) drop(p *pool) {
+	if p.refs--; p.refs > 0 {
+		return
+	}
+	if i := slices.Index(p.state.pools, p); i >= 0 {
+		p.state.pools = slices.Delete(p.state.pools, i, i+1)
+	}
 	r.dropService(p.state)
+	p.transport.leave(p.servers)
 	if p.transport.refs--; p.transport.refs == 0 {
 		delete(r.transports, p.transport.key)
 		p.transport.closeIdle()
 	}
 }
 
+// dropService forgets a service that nobody uses. r.mu is held.
 func (r *Registry) dropService(s *serviceState) {
-	if s.refs--; s.refs == 0 {
+	if s.refs == 0 && len(s.pools) == 0 {
 		delete(r.services, s.name)
 	}
 }

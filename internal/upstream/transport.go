@@ -29,29 +29,50 @@ type transport struct {
 	h2c  *http.Transport // HTTP/2 by prior knowledge
 
 	options Options
+	dialer  *net.Dialer // of origins
 	client  *tls.Config
 	mu      sync.Mutex
-	origins map[string]*origin // by scheme and address
+	origins map[string]*origin // by URL
 }
 
-// origin gives the connections to an address by HTTP/1.1; nil for h2c. They are
-// kept as long as the transport: another service may have the same server.
-func (t *transport) origin(scheme, address string) *origin {
-	if scheme == "h2c" {
-		return nil
-	}
+// join gives servers their ways: connections by HTTP/1.1 where that may be
+// spoken, which all servers at one address share, and the standard library's.
+func (t *transport) join(servers []*server) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := scheme + "://" + address
-	o := t.origins[key]
-	if o == nil {
-		o = newOrigin(t.options, address)
-		if scheme == "https" {
-			o.secure(t.client)
+	for _, s := range servers {
+		s.via = t.forScheme(s.url.Scheme)
+		if s.url.Scheme == "h2c" {
+			continue
 		}
-		t.origins[key] = o
+		o := t.origins[s.text]
+		if o == nil {
+			o = newOrigin(t.options, t.dialer, s.url.Host)
+			if s.url.Scheme == "https" {
+				o.secure(t.client)
+			}
+			t.origins[s.text] = o
+		}
+		o.refs++
+		s.origin, s.http1 = o, http1RoundTripper{origin: o, fallback: s.via}
+		s.via = &s.http1
 	}
-	return o
+}
+
+// leave takes them back. Connections to an address that no pool has are closed
+// as they become idle.
+func (t *transport) leave(servers []*server) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range servers {
+		if s.origin == nil {
+			continue
+		}
+		if s.origin.refs--; s.origin.refs == 0 {
+			delete(t.origins, s.text)
+			s.origin.close()
+		}
+	}
 }
 
 func (t *transport) forScheme(scheme string) http.RoundTripper {
@@ -71,8 +92,7 @@ func (t *transport) closeIdle() {
 	}
 }
 
-// transport gives the shared transport for settings, with one more reference.
-// r.mu is held.
+// transport gives the shared transport for settings. r.mu is held.
 func (r *Registry) transport(s config.ServersTransport) (*transport, error) {
 	roots, err := readRoots(s.RootCAs)
 	if err != nil {
@@ -96,11 +116,10 @@ func (r *Registry) transport(s config.ServersTransport) (*transport, error) {
 		}
 		t = &transport{
 			key: key, std: newTransport(r.options, client, false), h2c: newTransport(r.options, client, true),
-			options: r.options, client: client, origins: map[string]*origin{},
+			options: r.options, dialer: newDialer(r.options), client: client, origins: map[string]*origin{},
 		}
 		r.transports[key] = t
 	}
-	t.refs++
 	return t, nil
 }
 
@@ -159,8 +178,12 @@ func (e dialError) Timeout() bool {
 	return ok && t.Timeout()
 }
 
+func newDialer(o Options) *net.Dialer {
+	return &net.Dialer{Timeout: cmp.Or(o.DialTimeout, 5*time.Second), KeepAlive: 30 * time.Second}
+}
+
 func newTransport(o Options, client *tls.Config, h2c bool) *http.Transport {
-	dialer := net.Dialer{Timeout: cmp.Or(o.DialTimeout, 5*time.Second), KeepAlive: 30 * time.Second}
+	dialer := newDialer(o)
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, addr)

@@ -37,18 +37,22 @@ func (b *builder) weighted(name string, d config.Service) *weighted {
 		return nil
 	}
 	state := b.registry.service(name)
+	state.refs++
 	b.set.states = append(b.set.states, state)
 	w.sticky = newSticky(d.Weighted.Sticky, name, names)
 	w.balancer.position = &state.position
-	w.balancer.up = func(i int) bool { return w.parts[i].available() }
-	w.balancer.version = func() uint64 {
-		var sum uint64 // each part's only grows
-		for _, p := range w.parts {
-			sum += p.version()
-		}
-		return sum
-	}
+	w.balancer.of = w
 	return w
+}
+
+func (w *weighted) up(i int) bool { return w.parts[i].available() }
+
+func (w *weighted) version() uint64 {
+	var sum uint64 // each part's only grows
+	for _, p := range w.parts {
+		sum += p.version()
+	}
+	return sum
 }
 
 // shareProblem builds the service of a share and says why that failed.
