@@ -12,6 +12,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/provider"
 	filep "gatehouse/internal/provider/file"
+	"gatehouse/internal/proxy"
 	"gatehouse/internal/traefik1"
 	"gatehouse/internal/upstream"
 )
@@ -47,7 +48,9 @@ func check(ctx context.Context, args []string, out, errOut io.Writer) error {
 		problems = append(problems, more...)
 		quiet := slog.New(slog.DiscardHandler)
 		registry := upstream.NewRegistry(upstreamOptions(loaded.Static, quiet))
-		snapshot, compiled := compile(merged, problems, registry, nil, loaded.Static, quiet)
+		options := compileOptions(loaded.Static, quiet)
+		options.Known = problems
+		snapshot, compiled := proxy.Compile(withDefaults(merged, loaded.Static), registry, options)
 		for _, p := range append(more, compiled...) {
 			fmt.Fprintln(errOut, kindOf(p), p)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -45,7 +46,7 @@ type gateway struct {
 	shared     *sharedStore
 	proxy      *proxy.Proxy
 	registry   *upstream.Registry
-	memory     middleware.Memory // of the middlewares
+	compiler   *proxy.Compiler
 	controller *controller.Controller
 	certs      *certificates
 	responder  *acme.Responder
@@ -111,6 +112,9 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)
+	options := compileOptions(s, log)
+	options.Memory = new(middleware.Memory)
+	g.compiler = proxy.NewCompiler(g.registry, options)
 	g.controller = controller.New(controller.Options{Providers: g.providers(), Apply: g.apply, Logger: log})
 	if s.AccessLog != nil {
 		g.accessLog, err = middleware.OpenAccessLog(middleware.AccessLogOptions{
@@ -167,43 +171,55 @@ func (g *gateway) readElsewhere(ctx context.Context, prefix string) ([]store.Ent
 
 // apply compiles and serves what the controller merged.
 func (g *gateway) apply(r config.Routing, known []config.Problem) []config.Problem {
-	snap, problems := compile(r, known, g.registry, &g.memory, g.static, g.log)
+	snap, problems := g.compiler.Compile(withDefaults(r, g.static), known)
 	g.proxy.Swap(snap)
 	return append(problems, g.certs.routing(r, snap)...)
 }
 
-func compile(r config.Routing, known []config.Problem, registry *upstream.Registry, memory *middleware.Memory, s *config.Static, log *slog.Logger) (*proxy.Snapshot, []config.Problem) {
+func compileOptions(s *config.Static, log *slog.Logger) proxy.Options {
 	o := proxy.Options{
 		EntryPoints: proxyEntryPoints(s), DefaultEntryPoints: s.DefaultEntryPoints,
-		Builders: middleware.Builders(), Logger: log, Known: known, Memory: memory,
+		Builders: middleware.Builders(), Logger: log,
 	}
 	if s.Retry != nil {
 		o.Retry = cmp.Or(s.Retry.Attempts, 1)
 	}
-	return proxy.Compile(withDefaults(r, s), registry, o)
+	return o
 }
 
-// withDefaults fills what services leave open from the global settings.
+// withDefaults fills what services leave open from the global settings. Those
+// that leave nothing open stay as they are.
 func withDefaults(r config.Routing, s *config.Static) config.Routing {
-	services := make(map[string]config.Service, len(r.Services))
-	for name, service := range r.Services {
-		if lb := service.LoadBalancer; lb != nil {
-			changed := *lb
-			t := &changed.ServersTransport
-			t.InsecureSkipVerify = t.InsecureSkipVerify || s.InsecureSkipVerify
-			if len(t.RootCAs) == 0 {
-				t.RootCAs = s.RootCAs
-			}
-			if h := changed.HealthCheck; h != nil && h.Interval == 0 && s.HealthCheck != nil {
-				check := *h
-				check.Interval = s.HealthCheck.Interval.Std()
-				changed.HealthCheck = &check
-			}
-			service.LoadBalancer = &changed
+	declared, copied := r.Services, false
+	for name, service := range declared {
+		lb := service.LoadBalancer
+		if lb == nil {
+			continue
 		}
-		services[name] = service
+		insecure := s.InsecureSkipVerify && !lb.ServersTransport.InsecureSkipVerify
+		roots := len(s.RootCAs) > 0 && len(lb.ServersTransport.RootCAs) == 0
+		interval := lb.HealthCheck != nil && lb.HealthCheck.Interval == 0 && s.HealthCheck != nil
+		if !insecure && !roots && !interval {
+			continue
+		}
+		changed := *lb
+		if insecure {
+			changed.ServersTransport.InsecureSkipVerify = true
+		}
+		if roots {
+			changed.ServersTransport.RootCAs = s.RootCAs
+		}
+		if interval {
+			check := *lb.HealthCheck
+			check.Interval = s.HealthCheck.Interval.Std()
+			changed.HealthCheck = &check
+		}
+		service.LoadBalancer = &changed
+		if !copied {
+			r.Services, copied = maps.Clone(declared), true
+		}
+		r.Services[name] = service
 	}
-	r.Services = services
 	return r
 }
 

@@ -78,6 +78,9 @@ func (p BasicAuth) users(env Env) (map[string]passwordHash, []config.Problem) {
 	if p.UsersFile == "" {
 		return users, problems
 	}
+	if env.Reads != nil {
+		env.Reads()
+	}
 	f, err := os.Open(p.UsersFile)
 	if err != nil {
 		return nil, append(problems, env.problem("usersFile", "cannot be read: "+err.Error(), "a file of user:hash lines"))

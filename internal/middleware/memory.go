@@ -11,15 +11,24 @@ import (
 // snapshot; one is built at a time, from any goroutine.
 type Memory struct {
 	mu   sync.Mutex
-	kept map[string]any
-	used map[string]any // by the snapshot that is being built
+	kept map[string]map[string]any // by route
+	used map[string]map[string]any // by the snapshot that is being built
 }
 
 // Begin starts a snapshot: what it does not ask for is forgotten at its End.
 func (m *Memory) Begin() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used = make(map[string]any)
+	m.used = make(map[string]map[string]any, len(m.kept))
+}
+
+// Keep keeps what a route's middlewares count, where they are not built anew.
+func (m *Memory) Keep(route string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if counts, ok := m.kept[route]; ok && m.used != nil {
+		m.used[route] = counts
+	}
 }
 
 // End ends it. Snapshots that still serve keep what they hold.
@@ -36,18 +45,21 @@ func remembered[T any](env Env, params Params, make func() T) T {
 	if env.Memory == nil || err != nil {
 		return make()
 	}
-	key := env.Route + "\x00" + env.Name + "\x00" + string(text)
+	key := env.Name + "\x00" + string(text)
 	m := env.Memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	state, ok := m.used[key].(T)
+	state, ok := m.used[env.Route][key].(T)
 	if !ok {
-		if state, ok = m.kept[key].(T); !ok {
+		if state, ok = m.kept[env.Route][key].(T); !ok {
 			state = make()
 		}
 	}
 	if m.used != nil {
-		m.used[key] = state
+		if m.used[env.Route] == nil {
+			m.used[env.Route] = map[string]any{}
+		}
+		m.used[env.Route][key] = state
 	}
 	return state
 }

@@ -27,6 +27,9 @@ type Env struct {
 	// which routes that share a middleware share none of its counts. nil: none.
 	Memory *Memory
 	Route  string
+	// Reads is told where a middleware depends on more than its parameters, a
+	// file for one: it is built anew for each snapshot. nil: nobody asks.
+	Reads func()
 
 	params *config.Node // what the parameters were decoded from, to place problems
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -22,38 +21,10 @@ import (
 // missing keeps its place and answers 503: its requests must not fall to a
 // less specific route that would show more. The result does not depend on the
 // order of maps. Nothing is started before the snapshot is served.
+//
+// It is a Compiler's first Compile.
 func Compile(r config.Routing, reg *upstream.Registry, o Options) (*Snapshot, []config.Problem) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Memory != nil {
-		o.Memory.Begin()
-		defer o.Memory.End()
-	}
-	set, problems := reg.Build(r.Services, o.Retry)
-	c := &compiler{
-		options: o, routing: r, problems: problems, bad: map[string]bool{},
-		snapshot: &Snapshot{services: set, drain: newDrain(set)},
-	}
-	for _, ep := range o.EntryPoints {
-		c.entryPoint(ep)
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Middlewares)) {
-		c.checkMiddleware(name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Routers)) {
-		c.router(name, r.Routers[name])
-	}
-	for _, p := range c.points {
-		p.table = route.NewTable(p.entries)
-		c.snapshot.points = append(c.snapshot.points, &p.point)
-	}
-	news := unknown(c.problems, o.Known)
-	c.snapshot.problems = slices.Concat(o.Known, news)
-	slices.SortStableFunc(c.snapshot.problems, func(a, b config.Problem) int {
-		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.String(), b.String()))
-	})
-	return c.snapshot, news
+	return NewCompiler(reg, o).Compile(r, o.Known)
 }
 
 // unknown drops problems that were reported before.
@@ -76,21 +47,26 @@ func unknown(problems, known []config.Problem) []config.Problem {
 	return news
 }
 
+// compiler makes one snapshot.
 type compiler struct {
 	options  Options
 	routing  config.Routing
+	last     *parts // of the snapshot before; nil: there is none
 	points   []*building
-	bad      map[string]bool // middlewares that cannot be built
+	anew     bool // an entry point's middlewares are not those before
+	checks   []*check
+	byName   map[string]*check // middlewares
 	snapshot *Snapshot
 	problems []config.Problem
+	reads    bool // something built since this was false is not to be reused
 }
 
 // building is an entry point on its way.
 type building struct {
 	point
-	around  []middleware.Middleware
-	bad     string // why nothing may be served here; "": all is well
-	entries []route.Entry
+	around []middleware.Middleware
+	bad    string // why nothing may be served here; "": all is well
+	fixed  bool   // around is good for the next snapshot
 }
 
 // wrong reports a router's mistake.
@@ -103,6 +79,8 @@ func (c *compiler) wrong(name string, warning bool, allowed, format string, args
 
 func (c *compiler) entryPoint(ep EntryPoint) {
 	b := &building{point: point{EntryPoint: ep}}
+	before := len(c.problems)
+	c.reads = false
 	for _, m := range ep.Middlewares {
 		wrap, ok := c.build("entry point "+ep.Name, "entryPoints."+ep.Name+"."+m.Kind, m)
 		if !ok {
@@ -112,6 +90,7 @@ func (c *compiler) entryPoint(ep EntryPoint) {
 			b.around = append(b.around, wrap)
 		}
 	}
+	b.fixed = !c.reads && len(c.problems) == before
 	c.points = append(c.points, b)
 }
 
@@ -126,7 +105,7 @@ func (c *compiler) build(route, name string, m config.Middleware) (middleware.Mi
 		})
 		return nil, false
 	}
-	env := middleware.Env{Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup}
+	env := middleware.Env{Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup, Reads: func() { c.reads = true }}
 	if route != "" {
 		env.Memory, env.Route = c.options.Memory, route
 	}
@@ -146,26 +125,26 @@ func (c *compiler) lookup(name string) (address string, tls, ok bool) {
 
 // checkMiddleware builds a declared middleware once, used or not, so that its
 // problems are told once.
-func (c *compiler) checkMiddleware(name string) {
+func (c *compiler) checkMiddleware(name string) *check {
 	m := c.routing.Middlewares[name]
 	before := len(c.problems)
+	c.reads = false
 	_, ok := c.build("", name, m)
-	c.bad[name] = !ok
 	view := MiddlewareView{Name: name, Origin: m.Origin, Kind: m.Kind, Params: redact(m.Params)}
 	for _, p := range c.problems[before:] {
 		view.Problems = append(view.Problems, p.String())
 	}
-	c.snapshot.middlewares = append(c.snapshot.middlewares, view)
+	return &check{name: name, declared: m, bad: !ok, fixed: !c.reads && len(c.problems) == before, view: view}
 }
 
-// router enters a router at its entry points.
-func (c *compiler) router(name string, d config.Router) {
-	rule, err := route.Parse(d.Rule)
+// router makes a router of what was parsed; nil where it is left out.
+func (c *compiler) router(name string, d config.Router, rule route.Rule, err error) *router {
+	before := len(c.problems)
 	if err != nil {
 		var at *route.Error
 		errors.As(err, &at)
 		c.wrong(name, false, at.Allowed, "rule %q, column %d: %s; the router is left out", abbreviate(d.Rule), at.Column, at.Message)
-		return
+		return nil
 	}
 	r := &router{name: name, declared: d, rule: rule, priority: d.Priority}
 	if r.priority <= 0 {
@@ -173,12 +152,13 @@ func (c *compiler) router(name string, d config.Router) {
 	}
 	points := c.pointsOf(name, d)
 	if len(points) == 0 {
-		return
+		return nil
 	}
-	last := c.last(r)
+	last := c.service(r)
 	around := c.chain(r)
 	refusal, why := r.refusal, r.why // of the router itself
-	for _, p := range points {
+	for _, i := range points {
+		p := c.points[i]
 		handler := wrap(wrap(last, around), p.around)
 		var plain upstream.Plain
 		if len(around)+len(p.around) == 0 {
@@ -191,11 +171,10 @@ func (c *compiler) router(name string, d config.Router) {
 			handler, plain = refuse(BadMiddleware), nil
 			r.refusal, r.why = BadMiddleware, cmp.Or(why, p.bad)
 		}
-		p.entries = append(p.entries, route.Entry{Name: name, Rule: rule, Priority: r.priority})
-		p.routes = append(p.routes, &served{router: name, handler: handler, plain: plain})
-		r.points = append(r.points, p.Name)
+		r.at = append(r.at, placed{i, &served{router: name, handler: handler, plain: plain}})
 	}
-	c.snapshot.routers = append(c.snapshot.routers, r)
+	r.fixed = r.refusal == "" && !r.reads && len(c.problems) == before
+	return r
 }
 
 // abbreviate keeps messages readable.
@@ -206,44 +185,52 @@ func abbreviate(rule string) string {
 	return rule
 }
 
-// pointsOf gives the entry points a router is served at.
-func (c *compiler) pointsOf(name string, d config.Router) []*building {
+// pointsOf gives the numbers of the entry points a router is served at.
+func (c *compiler) pointsOf(name string, d config.Router) []int {
 	wanted := d.EntryPoints
 	if len(wanted) == 0 {
 		wanted = c.options.DefaultEntryPoints
 	}
-	var known []string
-	var points []*building
-	for _, p := range c.points {
-		known = append(known, p.Name)
+	var room [4]int
+	points := room[:0]
+	for i, p := range c.points {
 		if len(wanted) > 0 && !slices.Contains(wanted, p.Name) {
 			continue
 		}
 		if d.TLS == nil || p.TLS {
-			points = append(points, p)
+			points = append(points, i)
 		} else if len(d.EntryPoints) > 0 {
 			c.wrong(name, true, "", "entry point %s has no TLS, which the router asks for; it is not served there", p.Name)
 		}
 	}
 	for _, w := range d.EntryPoints {
-		if !slices.Contains(known, w) {
-			c.wrong(name, true, strings.Join(known, ", "), "there is no entry point %s", w)
+		if !slices.ContainsFunc(c.points, func(p *building) bool { return p.Name == w }) {
+			c.wrong(name, true, c.pointNames(), "there is no entry point %s", w)
 		}
 	}
 	if len(points) == 0 {
-		c.wrong(name, false, strings.Join(known, ", "), "no entry point serves it; the router is left out")
+		c.wrong(name, false, c.pointNames(), "no entry point serves it; the router is left out")
 	}
-	return points
+	return slices.Clone(points)
 }
 
-// last gives the innermost handler of a router: its service, or the answer
+func (c *compiler) pointNames() string {
+	names := make([]string, len(c.points))
+	for i, p := range c.points {
+		names[i] = p.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// service gives the innermost handler of a router: its service, or the answer
 // where that is not there.
-func (c *compiler) last(r *router) http.Handler {
+func (c *compiler) service(r *router) http.Handler {
 	if r.declared.Closed {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { upstream.Refuse(w, http.StatusNotFound, NoRoute) })
 	}
 	service, ok := c.snapshot.services.Service(r.declared.Service)
 	if ok {
+		r.service = service
 		return service.Handler(r.declared.PassHostHeader)
 	}
 	r.refusal = NoService
@@ -259,17 +246,22 @@ func (c *compiler) last(r *router) http.Handler {
 
 // plain gives the plain path to a router's service, nil where it has none.
 func (c *compiler) plain(r *router) upstream.Plain {
-	if service, ok := c.snapshot.services.Service(r.declared.Service); ok {
-		return service.Plain(r.declared.PassHostHeader)
+	if r.service == nil {
+		return nil
 	}
-	return nil
+	return r.service.Plain(r.declared.PassHostHeader)
 }
 
 // chain builds the router's own middlewares, outermost first. They are built
 // for this router alone: two routers that share a service, or a middleware,
 // share none of its state.
 func (c *compiler) chain(r *router) []middleware.Middleware {
+	if len(r.declared.Middlewares) == 0 {
+		return nil
+	}
 	var chain []middleware.Middleware
+	c.reads = false
+	defer func() { r.reads = c.reads }()
 	for i, name := range r.declared.Middlewares {
 		m, declared := c.routing.Middlewares[name]
 		switch {
@@ -277,7 +269,7 @@ func (c *compiler) chain(r *router) []middleware.Middleware {
 			r.refusal, r.why = BadMiddleware, "no such middleware: "+name
 			c.wrong(r.name, false, "", "no such middleware: %s; the router answers 503", name)
 			continue
-		case c.bad[name]:
+		case c.byName[name].bad:
 			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"
 			c.wrong(r.name, false, "", "middleware %s cannot work; the router answers 503", name)
 			continue
@@ -290,7 +282,9 @@ func (c *compiler) chain(r *router) []middleware.Middleware {
 				again++
 			}
 		}
-		wrap, ok := c.build(fmt.Sprintf("router %s %d", r.name, again), name, m)
+		r.checks = append(r.checks, c.byName[name])
+		r.counts = append(r.counts, fmt.Sprintf("router %s %d", r.name, again))
+		wrap, ok := c.build(r.counts[len(r.counts)-1], name, m)
 		c.problems = c.problems[:before] // told by checkMiddleware
 		if !ok {                         // what it reads has changed since
 			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"

@@ -35,7 +35,7 @@ func (p *Proxy) plain(x *wire.Exchange, entryPoint string) bool {
 		return false
 	}
 	x.Router = found.router
-	return found.plain.ServePlain(x)
+	return found.plain(x)
 }
 
 var heads = sync.Pool{New: func() any { return new(route.Head) }}

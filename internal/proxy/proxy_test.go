@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -231,7 +232,9 @@ func TestStateSurvivesSwaps(t *testing.T) {
 	}
 	sick.Store(true)
 	up := func() bool { return p.Snapshot().View().Services[1].Servers[0].Up }
-	lb.HealthCheck = &config.HealthCheck{Path: "/health", Interval: 2 * time.Millisecond} // a change restarts the probe
+	checked := *lb
+	checked.HealthCheck = &config.HealthCheck{Path: "/health", Interval: 2 * time.Millisecond} // a change restarts the probe
+	r.Services["s@f"] = config.Service{LoadBalancer: &checked}
 	swap()
 	for end := time.Now().Add(5 * time.Second); up(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -380,6 +383,31 @@ func BenchmarkCompile(b *testing.B) {
 				s.Discard()
 			}
 			b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkRecompile is a compile after the servers of one service changed.
+func BenchmarkRecompile(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		r := manyRoutes(n)
+		services := [2]map[string]config.Service{maps.Clone(r.Services), maps.Clone(r.Services)}
+		services[1]["s7@f"] = service("http://10.2.0.1:80")
+		b.Run(fmt.Sprintf("routers=%d", n), func(b *testing.B) {
+			reg := upstream.NewRegistry(upstream.Options{})
+			defer reg.Close()
+			compiler := proxy.NewCompiler(reg, options())
+			last, _ := compiler.Compile(r, nil)
+			b.ReportAllocs()
+			before := cpu()
+			for i := 0; b.Loop(); i++ {
+				r.Services = services[i&1]
+				s, _ := compiler.Compile(r, nil)
+				last.Discard()
+				last = s
+			}
+			b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+			last.Discard()
 		})
 	}
 }

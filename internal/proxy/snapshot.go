@@ -65,6 +65,7 @@ type point struct {
 	EntryPoint
 	table  *route.Table
 	routes []*served // by the table's index
+	hosts  func() []string
 }
 
 // served is a route: a router at one entry point. It refers to nothing but
@@ -81,9 +82,22 @@ type router struct {
 	declared config.Router
 	rule     route.Rule
 	priority int
-	points   []string
-	refusal  upstream.Reason // "": it is served
-	why      string          // the refusal in words
+	at       []placed
+	service  *upstream.Service // nil: none
+	refusal  upstream.Reason   // "": it is served
+	why      string            // the refusal in words
+
+	// What the next compile asks.
+	fixed  bool     // it may be reused: nothing is wrong with it
+	reads  bool     // a middleware of it read a file
+	checks []*check // of its middlewares
+	counts []string // routes under which they count
+}
+
+// placed is a router at an entry point.
+type placed struct {
+	point int // number in Snapshot.points
+	*served
 }
 
 // match gives the route of a request at an entry point; nil for none.
@@ -108,16 +122,15 @@ func (s *Snapshot) matchHead(entryPoint string, head *route.Head) *served {
 }
 
 // Hosts gives the names that Host matchers of the entry point's routes ask
-// for, sorted: what a certificate on demand of routes may be wanted for.
+// for, sorted: what a certificate on demand of routes may be wanted for. It is
+// not the caller's to change; the same routes give the same slice again.
 func (s *Snapshot) Hosts(entryPoint string) []string {
-	var hosts []string
-	for _, r := range s.routers {
-		if slices.Contains(r.points, entryPoint) {
-			hosts = append(hosts, r.rule.Hosts()...)
+	for _, p := range s.points {
+		if p.Name == entryPoint {
+			return p.hosts()
 		}
 	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts)
+	return nil
 }
 
 // Want is a router's wish for certificates.
@@ -139,8 +152,10 @@ func (s *Snapshot) Wants() []Want {
 			continue
 		}
 		domains := tls.Domains
-		if hosts := r.rule.Hosts(); len(domains) == 0 && tls.CertResolver != "" && len(hosts) > 0 {
-			domains = []config.Domain{{Main: hosts[0], SANs: hosts[1:]}}
+		if len(domains) == 0 && tls.CertResolver != "" {
+			if hosts := r.rule.Hosts(); len(hosts) > 0 {
+				domains = []config.Domain{{Main: hosts[0], SANs: hosts[1:]}}
+			}
 		}
 		if len(domains) > 0 {
 			wants = append(wants, Want{r.name, r.declared.Origin, tls.CertResolver, domains})

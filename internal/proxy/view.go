@@ -79,8 +79,11 @@ func (s *Snapshot) View() View {
 	}
 	for _, r := range s.routers {
 		rv := RouterView{
-			Name: r.name, Origin: r.declared.Origin, EntryPoints: slices.Clone(r.points), Rule: r.rule.String(), Priority: r.priority,
+			Name: r.name, Origin: r.declared.Origin, Rule: r.rule.String(), Priority: r.priority,
 			Middlewares: append([]string{}, r.declared.Middlewares...), Service: r.declared.Service, Refusal: r.why,
+		}
+		for _, at := range r.at {
+			rv.EntryPoints = append(rv.EntryPoints, s.points[at.point].Name)
 		}
 		if tls := r.declared.TLS; tls != nil {
 			rv.TLS = &RouterTLSView{CertResolver: tls.CertResolver, Domains: slices.Clone(tls.Domains)}

@@ -18,6 +18,7 @@ type Entry struct {
 // A Table is immutable and safe for any goroutine.
 type Table struct {
 	order  []int            // entries in match order
+	rules  []Rule           // of the entries
 	exact  map[string]int32 // by host: a place
 	wild   map[string]int32 // by what follows a host's first label
 	places []place          // the first: rules that name no host
@@ -51,7 +52,9 @@ func NewTable(entries []Entry) *Table {
 		}
 		all = append(all, found{at, seat{path: k.path, candidate: candidate{rank: int32(rank), rule: root}}})
 	}
+	t.rules = make([]Rule, len(entries))
 	for rank, i := range t.order {
+		t.rules[i] = entries[i].Rule
 		root := entries[i].Rule.root
 		if root == nil {
 			continue
@@ -120,6 +123,16 @@ func (t *Table) place(k hostKey, next int32) int32 {
 
 // Order gives the entries' indexes in match order. The slice is the caller's.
 func (t *Table) Order() []int { return slices.Clone(t.order) }
+
+// Hosts gives the names of Rule.Hosts of all entries, sorted, without repeats.
+func (t *Table) Hosts() []string {
+	var names []string
+	for _, r := range t.rules {
+		names = append(names, r.Hosts()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // Match gives the index of the entry a request belongs to, -1 for none. It
 // allocates nothing, unless the host has upper-case letters or a rule looks

@@ -92,7 +92,7 @@ func (o *scripted) seen() string {
 func entry(t *testing.T, service *upstream.Service, plain bool) (address string) {
 	opts := entrypoint.Options{Name: "web", Address: "127.0.0.1:0", Handler: service.Handler(nil)}
 	if plain {
-		opts.Handler, opts.Plain = http.NotFoundHandler(), service.Plain(nil).ServePlain
+		opts.Handler, opts.Plain = http.NotFoundHandler(), service.Plain(nil)
 	}
 	return serveEntry(t, opts)
 }

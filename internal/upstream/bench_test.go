@@ -55,7 +55,7 @@ func benchExchange(b *testing.B, plain bool, request, answer string) {
 	service, _ := set.Service("s")
 	opts := entrypoint.Options{Name: "web", Address: "127.0.0.1:0", Handler: service.Handler(nil)}
 	if plain {
-		opts.Handler, opts.Plain = http.NotFoundHandler(), service.Plain(nil).ServePlain
+		opts.Handler, opts.Plain = http.NotFoundHandler(), service.Plain(nil)
 	}
 	address := serveEntry(b, opts)
 	send, buf := []byte(request), make([]byte, 2<<20)

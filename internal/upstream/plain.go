@@ -17,9 +17,7 @@ import (
 
 // Plain is a service on the plain path: it answers a request without the
 // http.Handler view, or says that it cannot, having done nothing.
-type Plain interface {
-	ServePlain(x *wire.Exchange) (served bool)
-}
+type Plain func(x *wire.Exchange) (served bool)
 
 // Plain gives the service's plain path; nil where it has none: its servers
 // speak HTTP/2, or cookies must be read. passHostHeader is as in Handler.
@@ -33,7 +31,7 @@ func (s *Service) Plain(passHostHeader *bool) Plain {
 			return nil
 		}
 	}
-	return p.way(passHostHeader)
+	return p.way(passHostHeader).servePlain
 }
 
 // shortBody is how large a body is sent in one piece with its head; such a

@@ -163,8 +163,8 @@ func (v *way) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.proxy.ServeHTTP(w, r)
 }
 
-// ServePlain is that of Plain.
-func (v *way) ServePlain(x *wire.Exchange) (served bool) { return v.pool.plain(x, v.keepHost) }
+// servePlain is ServeHTTP on the plain path.
+func (v *way) servePlain(x *wire.Exchange) (served bool) { return v.pool.plain(x, v.keepHost) }
 
 // RoundTrip sends a request to the next server, and to further ones where that
 // is safe. It is called by the engine, which gives it a request of its own.
