@@ -99,7 +99,7 @@ func (p *Pebble) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"PEBBLE_VA_NOSLEEP=1",
+	env := []string{"PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_ORDERS_PER_PAGE=100",
 		fmt.Sprintf("PEBBLE_WFE_NONCEREJECT=%d", p.opts.NonceReject),
 		fmt.Sprintf("PEBBLE_AUTHZREUSE=%d", p.opts.AuthzReuse)}
 	if p.opts.AlwaysValid {

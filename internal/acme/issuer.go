@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/cert"
@@ -56,6 +57,8 @@ type Issuer struct {
 	opts     Options
 	ca       certificationAuthority
 	accounts *accounts
+	lists    listCA // nil: this CA cannot list orders
+	ordersOf atomic.Pointer[ordersOf]
 	pace     *pace
 	log      *slog.Logger
 	timing   timing
@@ -126,6 +129,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	keys, _ := ca.(keyCA)
+	lists, _ := ca.(listCA)
 	if killpoint.On {
 		ca = pointCA{ca, killpoint.Do}
 		if o.DNS != nil {
@@ -138,7 +142,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 		a.contact = []string{"mailto:" + o.Email}
 	}
 	return &Issuer{
-		opts: o, ca: ca, accounts: a, log: log, close: closeCA,
+		opts: o, ca: ca, accounts: a, lists: lists, log: log, close: closeCA,
 		pace: &pace{issuer: a.issuer, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
 		timing: timing{
 			pollFirst: time.Second, pollMost: 10 * time.Second, pollWhole: 15 * time.Minute,

@@ -35,6 +35,8 @@ type machine struct {
 	// inherited: the order was begun by an earlier call, perhaps of a process
 	// that died; what it presented may be there.
 	inherited bool
+	// lost: a newOrder may have been sent whose answer nobody has.
+	lost bool
 }
 
 // run takes step after step until the certificate is there or an error says
@@ -72,6 +74,7 @@ func (m *machine) begin(ctx context.Context) error {
 		}
 	}
 	m.inherited = len(m.book.now.Key) > 0
+	m.lost = m.inherited && m.book.now.Order == ""
 	if len(m.book.now.Leftovers) > 0 {
 		// A failure here must not stop the order: it is tried again at its end.
 		if err := m.sweep(ctx, m.book.now); err != nil {
@@ -207,8 +210,8 @@ func (m *machine) intend(ctx context.Context) error {
 	return m.book.write(ctx, j)
 }
 
-// order sends newOrder. Nothing tells whether an earlier one was lost on its
-// way back; CAs that limit orders give the same order again.
+// order sends newOrder, unless it was sent before and the order that its answer
+// told of can be found.
 func (m *machine) order(ctx context.Context) error {
 	j := m.book.now.clone()
 	if j.Account != m.account.Location {
@@ -216,6 +219,13 @@ func (m *machine) order(ctx context.Context) error {
 		if err := m.book.write(ctx, j); err != nil {
 			return err
 		}
+	}
+	if m.lost {
+		if o, ok := m.find(ctx); ok {
+			m.issuer.log.Info("order found again", "order", m.book.key, "url", o.Location)
+			return m.ordered(ctx, j, o)
+		}
+		m.lost = false
 	}
 	if err := m.step(ctx, "wait for a turn at the CA"); err != nil {
 		return err
@@ -231,18 +241,28 @@ func (m *machine) order(ctx context.Context) error {
 		Identifiers: identifiers(j.Names), Profile: j.Profile, Replaces: j.Replaces,
 	})
 	var call *callError
-	if errors.As(err, &call) && j.Replaces != "" && replacesRefused(call, m.tries >= m.issuer.timing.retries-1) {
-		m.issuer.log.Info("order without replaces", "order", m.book.key, "reason", call.Error())
-		j.Replaces, j.InWindow = "", false
-		return m.book.write(ctx, j)
+	if errors.As(err, &call) {
+		m.lost = call.Problem == nil || call.Status >= http.StatusInternalServerError
+		if j.Replaces != "" && replacesRefused(call, m.tries >= m.issuer.timing.retries-1) {
+			m.issuer.log.Info("order without replaces", "order", m.book.key, "reason", call.Error())
+			j.Replaces, j.InWindow = "", false
+			m.lost = call.is("alreadyReplaced") || call.Status == http.StatusConflict // by an order of ours, if we are lucky
+			return m.book.write(ctx, j)
+		}
 	}
 	if err != nil {
 		return err
 	}
+	return m.ordered(ctx, j, o)
+}
+
+// ordered journals the order: from here on its address cannot be lost.
+func (m *machine) ordered(ctx context.Context, j journal, o acmez.Order) error {
 	j.Order, j.Turn = o.Location, time.Time{}
 	if err := m.book.write(ctx, j); err != nil {
 		return err
 	}
+	m.lost = false
 	m.truth.forget()
 	m.truth.gone, m.truth.order, m.tries = "", &o, 0
 	return nil

@@ -106,7 +106,7 @@ type simWorld struct {
 	model   limitModel
 	gone    [][]string // names that are not wanted any more
 	silent  bool       // nobody tells what is wanted
-	forgets bool       // the CA makes an order anew each time it is asked
+	forgets bool       // the CA makes an order anew each time it is asked, and does not list them
 
 	mu                           sync.Mutex
 	rng                          *rand.Rand
@@ -415,7 +415,7 @@ func (w *simWorld) boot(n int) *simReplica {
 	c.wire = &transport{base: smallca.Wire{CA: w.ca, Fault: w.wire}}
 	c.http.Transport = c.wire
 	i := assemble(o, pointCA{c, r.do}, func() {})
-	i.pace.model = w.model
+	i.lists, i.pace.model = c, w.model
 	index, err := cert.NewIndex(cert.IndexOptions{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -464,11 +464,12 @@ func simulate(t *testing.T, seed uint64) *simWorld {
 	w.dns = &simDNS{w: w, records: map[string]bool{}}
 	w.kind = []string{dns01, http01}[w.pick(2)]
 	w.life = []time.Duration{10 * time.Minute, time.Hour, 6 * 24 * time.Hour}[w.pick(3)]
-	w.forgets = w.pick(4) == 0
+	anew, lists := w.pick(3) == 0, w.pick(2) == 0
+	w.forgets = anew && !lists
 	w.ca = smallca.New(smallca.Options{
 		URL: fmt.Sprintf("https://ca-%d.test", seed), Lifetime: w.life, Validate: w.validate,
 		Validation: w.upTo(5 * time.Second), Issuance: w.upTo(5 * time.Second),
-		AuthzReuse: time.Duration(w.pick(2)) * time.Hour, ForgetOrders: w.forgets, Retry: w.life / 20,
+		AuthzReuse: time.Duration(w.pick(2)) * time.Hour, ForgetOrders: anew, ListOrders: lists, Retry: w.life / 20,
 	})
 	for n := range 2 + w.pick(5) {
 		names := []string{fmt.Sprintf("n%d.example.com", n)}

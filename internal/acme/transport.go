@@ -58,7 +58,8 @@ type record struct {
 	host       string
 	status     int
 	kind       string // content type
-	body       []byte // of an error answer
+	header     http.Header
+	body       []byte // of the last answer
 	retryAfter time.Duration
 	lost       error
 	spent      bool
@@ -121,12 +122,10 @@ func (r *record) fail(req *http.Request, err error, post bool) {
 }
 
 func (r *record) note(req *http.Request, resp *http.Response, body []byte, post bool) {
-	r.host, r.status, r.lost, r.body = req.URL.Host, resp.StatusCode, nil, nil
+	r.host, r.status, r.lost = req.URL.Host, resp.StatusCode, nil
+	r.header, r.body = resp.Header, body
 	r.kind = resp.Header.Get("Content-Type")
 	r.retryAfter = retryAfter(resp.Header, time.Now())
-	if resp.StatusCode >= 400 {
-		r.body = body
-	}
 	if post && resp.StatusCode >= 500 {
 		r.spent = true
 		r.cancel()

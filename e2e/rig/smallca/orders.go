@@ -1,6 +1,7 @@
 package smallca
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -21,15 +22,43 @@ func (ca *CA) newAccount(w http.ResponseWriter, c *call) *problem {
 	for _, a := range ca.accounts {
 		if a.thumb == c.thumb {
 			w.Header().Set("Location", a.url)
-			writeJSON(w, http.StatusOK, map[string]any{"status": "valid"})
+			writeJSON(w, http.StatusOK, ca.accountView(a))
 			return nil
 		}
 	}
 	a := &account{url: ca.url("account"), thumb: c.thumb, key: c.key}
 	ca.accounts[a.url] = a
 	w.Header().Set("Location", a.url)
-	writeJSON(w, http.StatusCreated, map[string]any{"status": "valid"})
+	writeJSON(w, http.StatusCreated, ca.accountView(a))
 	return nil
+}
+
+func (ca *CA) accountView(a *account) map[string]any {
+	v := map[string]any{"status": "valid"}
+	if ca.o.ListOrders {
+		v["orders"] = strings.Replace(a.url, "/account/", "/orders/", 1)
+	}
+	return v
+}
+
+// listOrders gives a page of those that are not invalid, oldest first.
+func (ca *CA) listOrders(w http.ResponseWriter, c *call, path string) {
+	const size = 3
+	at, page, _ := strings.Cut(path, "/page/")
+	n, _ := strconv.Atoi(page)
+	var urls []string
+	for _, o := range ca.orders {
+		if o.account == c.account.url && ca.refresh(o) != "invalid" {
+			urls = append(urls, o.url)
+		}
+	}
+	slices.SortFunc(urls, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	urls = urls[min(n*size, len(urls)):]
+	if len(urls) > size {
+		w.Header().Set("Link", fmt.Sprintf(`<%s%s/page/%d>;rel="next"`, ca.o.URL, at, n+1))
+		urls = urls[:size]
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"orders": urls})
 }
 
 func (ca *CA) newOrder(w http.ResponseWriter, c *call) *problem {

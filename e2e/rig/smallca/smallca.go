@@ -40,6 +40,7 @@ type Options struct {
 	AuthzReuse   time.Duration // how long a valid authorization is used again
 	OrderLife    time.Duration // 0: a week
 	ForgetOrders bool          // make a new order each time, as Pebble does; Boulder gives the open one again
+	ListOrders   bool          // tell an account which orders it has (RFC 8555, 7.1.2.1), three a page; Boulder does not
 	Limits       bool          // those of Let's Encrypt
 	NewOrders    int           // of the limits: orders an account may begin in 3 h; 0: 300, as Let's Encrypt
 	Retry        time.Duration // Retry-After of renewal information; 0: 6 h
@@ -321,6 +322,8 @@ func (ca *CA) answer(w http.ResponseWriter, step, path string, c *call) *problem
 			return refusal(http.StatusNotFound, "malformed", "no order %s", url)
 		}
 		ca.writeOrder(w, http.StatusOK, o)
+	case "orders":
+		ca.listOrders(w, c, path)
 	case "authz":
 		z := ca.authzs[url]
 		if z == nil || z.account != c.account.url {
