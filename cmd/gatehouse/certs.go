@@ -19,6 +19,7 @@ import (
 
 const certsHelp = `gatehouse certs [list] [NAME...] [--json] [flags]
 gatehouse certs renew NAME... [--wait=1m] [flags]
+gatehouse certs revoke NAME... [--reason=unspecified] [--reissue | --stop] [--wait=1m] [flags]
 gatehouse certs import PATH... [--dry-run] [flags]
 gatehouse certs rollover [flags]
 
@@ -27,6 +28,9 @@ Reads the store the replicas share, with the same settings as run; no replica ne
   list      what is kept: state, issuer, expiry, when it is renewed, the last error in full, the next attempt, which replica works on it
             and how far its order is. With NAMEs (or IDs) only these, in full
   renew     have the replicas order NAME now: before it is due, and whatever the next attempt's time is. Waits for the outcome
+  revoke    have the CA take back the certificate of NAME that is in the store, and order a new one first of all (--reissue, the default);
+            with --stop none is ordered and none served until "certs renew". Reasons: unspecified, keyCompromise, affiliationChanged,
+            superseded, cessationOfOperation
   import    take certificates over, so that no order is needed until they are due: acme.json of any Traefik, folders of certmagic
             (Caddy), lego and certbot, PEM files. What the store holds is kept if it lasts as long
   rollover  give the ACME accounts new keys (RFC 8555, 7.3.5), in two steps that can be cut off anywhere
@@ -39,7 +43,8 @@ What is wanted but was not begun yet is known to running replicas only: see /api
 
 func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 	loaded, problems, err := load(certsHelp, args, errOut, config.OwnFlag{Name: "json"},
-		config.OwnFlag{Name: "dry-run"}, config.OwnFlag{Name: "wait", TakesValue: true})
+		config.OwnFlag{Name: "dry-run"}, config.OwnFlag{Name: "wait", TakesValue: true},
+		config.OwnFlag{Name: "reason", TakesValue: true}, config.OwnFlag{Name: "reissue"}, config.OwnFlag{Name: "stop"})
 	if err != nil {
 		return err
 	}
@@ -48,7 +53,7 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 	}
 	words := loaded.Flags.Args
 	do := "list"
-	if len(words) > 0 && slices.Contains([]string{"list", "renew", "import", "rollover"}, words[0]) {
+	if len(words) > 0 && slices.Contains([]string{"list", "renew", "revoke", "import", "rollover"}, words[0]) {
 		do, words = words[0], words[1:]
 	}
 	t, err := openTool(ctx, loaded, errOut)
@@ -59,6 +64,8 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 	switch do {
 	case "renew":
 		return t.renew(ctx, words, out)
+	case "revoke":
+		return t.revoke(ctx, words, out)
 	case "import":
 		return t.importFrom(ctx, words, out)
 	case "rollover":
@@ -239,6 +246,7 @@ func writeStatus(out io.Writer, s cert.Status, now time.Time) {
 	at("not after", s.NotAfter)
 	at("renewal", s.RenewAt)
 	at("asked for", s.Asked)
+	line("revocation", s.Revocation)
 	line("owner", s.Holder)
 	line("order", s.Journal)
 	at("last attempt", s.LastAttempt)

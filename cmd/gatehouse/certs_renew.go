@@ -18,12 +18,9 @@ func (t *tool) renew(ctx context.Context, words []string, out io.Writer) error {
 	if len(words) == 0 {
 		return usageError(errors.New("renew what? name a certificate, as \"gatehouse certs\" lists them"))
 	}
-	wait := time.Minute
-	if text, ok := t.flags.Own["wait"]; ok {
-		var err error
-		if wait, err = time.ParseDuration(text); err != nil {
-			return usageError(fmt.Errorf("--wait: %w", err))
-		}
+	wait, err := t.waiting()
+	if err != nil {
+		return err
 	}
 	all, err := t.inspect(ctx)
 	if err != nil {
@@ -45,6 +42,19 @@ func (t *tool) renew(ctx context.Context, words []string, out io.Writer) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// waiting is how long a verb waits for an outcome.
+func (t *tool) waiting() (time.Duration, error) {
+	text, ok := t.flags.Own["wait"]
+	if !ok {
+		return time.Minute, nil
+	}
+	wait, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, usageError(fmt.Errorf("--wait: %w", err))
+	}
+	return wait, nil
 }
 
 // follow tells how an order goes, until it has an outcome.

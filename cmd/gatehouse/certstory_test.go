@@ -193,6 +193,10 @@ main = "127.0.0.1"
 		t.Errorf("after the renewal certs says\n%s", after)
 	}
 
+	wantVerb(t, 2, []string{"--reason: reason \"stolen\" is none", "keyCompromise"}, "certs", "revoke", "office.example.com", "--reason=stolen", "-c", file)
+	wantVerb(t, 0, []string{"asked for serial", "reason keyCompromise", "revoked: 127.0.0.1:", "took it back (200), asked by the account", "a new one is ordered", "done: serial"},
+		"certs", "revoke", "office.example.com", "--reason=keyCompromise", "-c", file)
+
 	// From now on the CA is sent elsewhere, and CAA records forbid it.
 	tell(t, dns.Management+"/set-default-ipv4", map[string]any{"ip": "127.0.0.9"})
 	tell(t, dns.Management+"/add-caa", map[string]any{"host": "office.example.com.",

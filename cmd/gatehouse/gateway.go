@@ -259,6 +259,10 @@ func (g *gateway) makeAPI() {
 			_, err := cert.RequestNow(ctx, g.shared, issuer, id)
 			return err
 		}
+		o.Revoke = func(ctx context.Context, issuer, id string, reason cert.Reason, stop bool) error {
+			_, err := cert.Revoke(ctx, g.shared, issuer, id, reason, stop)
+			return err
+		}
 	}
 	g.api, g.health = api.Handlers(o)
 	g.metrics = api.Metrics(o)

@@ -58,6 +58,7 @@ type certificationAuthority interface {
 type about struct {
 	Profiles    map[string]string
 	EABRequired bool
+	Revocation  bool
 	Renewal     bool // has renewalInfo (RFC 9773), so it knows "replaces"
 
 	renewalURL string

@@ -88,7 +88,7 @@ func (c *client) fetch(ctx context.Context) error {
 	if err != nil {
 		return r.failure(ctx, directoryOp, err)
 	}
-	a := about{Renewal: dir.RenewalInfo != "", renewalURL: dir.RenewalInfo}
+	a := about{Renewal: dir.RenewalInfo != "", Revocation: dir.RevokeCert != "", renewalURL: dir.RenewalInfo}
 	if dir.Meta != nil {
 		a.Profiles, a.EABRequired = dir.Meta.Profiles, dir.Meta.ExternalAccountRequired
 	}

@@ -58,6 +58,7 @@ type Issuer struct {
 	ca       certificationAuthority
 	accounts *accounts
 	lists    listCA // nil: this CA cannot list orders
+	revoker  revokeCA
 	ordersOf atomic.Pointer[ordersOf]
 	pace     *pace
 	log      *slog.Logger
@@ -130,6 +131,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 	}
 	keys, _ := ca.(keyCA)
 	lists, _ := ca.(listCA)
+	revoker, _ := ca.(revokeCA)
 	if killpoint.On {
 		ca = pointCA{ca, killpoint.Do}
 		if o.DNS != nil {
@@ -142,7 +144,7 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 		a.contact = []string{"mailto:" + o.Email}
 	}
 	return &Issuer{
-		opts: o, ca: ca, accounts: a, lists: lists, log: log, close: closeCA,
+		opts: o, ca: ca, accounts: a, lists: lists, revoker: revoker, log: log, close: closeCA,
 		pace: &pace{issuer: a.issuer, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
 		timing: timing{
 			pollFirst: time.Second, pollMost: 10 * time.Second, pollWhole: 15 * time.Minute,
@@ -250,7 +252,7 @@ func (i *Issuer) solver(req cert.Request) solver {
 func (i *Issuer) timed(err error) error {
 	var wait *waitError
 	if errors.As(err, &wait) {
-		return &cert.RetryError{Err: err, After: wait.until, Unreached: wait.down, Waits: !wait.down}
+		return &cert.RetryError{Err: err, After: wait.until, Unreached: wait.down, Waits: !wait.down && !wait.person}
 	}
 	var call *callError
 	if !errors.As(err, &call) || call.After.IsZero() && !call.unreached() {

@@ -74,6 +74,8 @@ type waitError struct {
 	until time.Time
 	why   string
 	down  bool
+	// person: it waits for somebody to mend something, not for its turn.
+	person bool
 }
 
 func (e *waitError) Error() string {
@@ -132,7 +134,7 @@ func (p *pace) gate(ctx context.Context, names []string, asked time.Time, probe 
 		return true
 	})
 	if errors.Is(err, store.ErrConflict) {
-		return &waitError{time.Now().Add(probeEvery), "another replica asks the CA whether it is back", true}
+		return &waitError{time.Now().Add(probeEvery), "another replica asks the CA whether it is back", true, false}
 	}
 	if err != nil {
 		return err
@@ -145,7 +147,7 @@ func (p *pace) gate(ctx context.Context, names []string, asked time.Time, probe 
 		return nil
 	}
 	if err := probe(ctx); err != nil {
-		return &waitError{time.Now().Add(probeEvery), "the CA is down: " + err.Error(), true}
+		return &waitError{time.Now().Add(probeEvery), "the CA is down: " + err.Error(), true, false}
 	}
 	return p.back(ctx)
 }
@@ -161,7 +163,7 @@ func (p *pace) pauseUntil(w *waitError) {
 func (h *holds) waits(now time.Time, names []string, asked time.Time) *waitError {
 	var w *waitError
 	if h.Down != nil && h.Down.Probe.After(now) && h.Down.Probe.Before(now.Add(2*probeEvery)) {
-		w = &waitError{h.Down.Probe, fmt.Sprintf("the CA is down since %s: %s", h.Down.Since.UTC().Format(time.RFC3339), h.Down.Why), true}
+		w = &waitError{h.Down.Probe, fmt.Sprintf("the CA is down since %s: %s", h.Down.Since.UTC().Format(time.RFC3339), h.Down.Why), true, false}
 	}
 	for _, b := range touches(names) {
 		one, held := h.Buckets[b]
@@ -170,7 +172,7 @@ func (h *holds) waits(now time.Time, names []string, asked time.Time) *waitError
 		}
 		// A hold longer than any CA asks for was written by another clock.
 		if held && one.Until.After(now) && one.Until.Before(now.Add(maxRetryAfter+time.Hour)) && (w == nil || one.Until.After(w.until)) {
-			w = &waitError{one.Until, "the CA said to wait: " + one.Why, b == everything}
+			w = &waitError{one.Until, "the CA said to wait: " + one.Why, b == everything, false}
 		}
 	}
 	return w
@@ -318,12 +320,12 @@ func (m *machine) admit(ctx context.Context) error {
 			return err
 		}
 		if time.Until(until) > 0 {
-			return &waitError{until, fmt.Sprintf("it waits until it can be tried again: the CA allows %s", why), false}
+			return &waitError{until, fmt.Sprintf("it waits until it can be tried again: the CA allows %s", why), false, false}
 		}
 	}
 	if !j.Turn.IsZero() {
 		if j.Turn.After(time.Now()) {
-			return &waitError{j.Turn, "it waits for its turn at the CA", false}
+			return &waitError{j.Turn, "it waits for its turn at the CA", false, false}
 		}
 		return nil // the turn is taken; a repeated newOrder is the same order
 	}
@@ -338,7 +340,7 @@ func (m *machine) admit(ctx context.Context) error {
 	if err := m.book.write(ctx, j); err != nil {
 		return err
 	}
-	return &waitError{j.Turn, fmt.Sprintf("it waits for its turn: the CA allows %s", why), false}
+	return &waitError{j.Turn, fmt.Sprintf("it waits for its turn: the CA allows %s", why), false, false}
 }
 
 // countFailures tells the model of the validations that failed, before the

@@ -115,7 +115,7 @@ func (i *Issuer) onTime(ctx context.Context, leafDER []byte) error {
 	if !early(due, now, theirs) {
 		return nil
 	}
-	return &waitError{until: now.Add(time.Hour), why: fmt.Sprintf(
+	return &waitError{until: now.Add(time.Hour), person: true, why: fmt.Sprintf(
 		"it is due at %s, which is past by our clock (%s) and not by the CA's (%s): set the clock",
 		due.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), theirs.UTC().Format(time.RFC3339))}
 }

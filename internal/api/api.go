@@ -1,6 +1,6 @@
 // Package api is the window: the status API (the paths of Traefik 1.5, and
-// ours), health, metrics and the dashboard. The one thing that can be asked of
-// it is that a certificate be ordered now; all else it only reads. What it shows
+// ours), health, metrics and the dashboard. All that can be asked of it is that a
+// certificate be ordered now, or revoked; all else it only reads. What it shows
 // is redacted before it gets here or here. It knows the running
 // parts only by the functions in Options.
 package api
@@ -40,6 +40,9 @@ type Options struct {
 	Replicas     func() []Replica
 	// Renew has a certificate ordered now; nil: that cannot be asked for here.
 	Renew func(ctx context.Context, issuer, id string) error
+	// Revoke has a certificate revoked, and replaced unless stop is set; nil: that
+	// cannot be asked for here.
+	Revoke func(ctx context.Context, issuer, id string, reason cert.Reason, stop bool) error
 	// Counts is what was done for certificates; nil: it is not counted.
 	Counts func() []cert.Count
 	// Limits are those of the issuers; nil: they are not known.
@@ -71,6 +74,9 @@ func Handlers(o Options) (api, health http.Handler) {
 	mux := http.NewServeMux()
 	if o.Renew != nil {
 		mux.HandleFunc("POST /api/certificates/{names}/renew", a.renew)
+	}
+	if o.Revoke != nil {
+		mux.HandleFunc("POST /api/certificates/{names}/revoke", a.revoke)
 	}
 	for path, h := range map[string]http.HandlerFunc{
 		"/api":                      a.providers,
@@ -127,7 +133,7 @@ func (a *server) guard(next http.Handler) http.Handler {
 				fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: the API is read-only (api.readOnly or web.readOnly)", r.Method))
 				return
 			}
-			if r.Method == http.MethodPost && a.Renew != nil && strings.HasPrefix(r.URL.Path, "/api/certificates/") && strings.HasSuffix(r.URL.Path, "/renew") {
+			if r.Method == http.MethodPost && a.asks(r.URL.Path) {
 				if why := changes(r); why != "" {
 					fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: %s", r.Method, why))
 					return
@@ -141,6 +147,12 @@ func (a *server) guard(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// asks reports whether something can be asked for at a path.
+func (a *server) asks(path string) bool {
+	return strings.HasPrefix(path, "/api/certificates/") &&
+		(a.Renew != nil && strings.HasSuffix(path, "/renew") || a.Revoke != nil && strings.HasSuffix(path, "/revoke"))
 }
 
 func (a *server) version(w http.ResponseWriter, _ *http.Request) {

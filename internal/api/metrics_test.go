@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -123,5 +124,40 @@ func TestRenew(t *testing.T) {
 	o.ReadOnly = true
 	if code, _ := send("POST", path, kind, "application/json"); code != http.StatusForbidden {
 		t.Errorf("read-only: %d", code)
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	o := options(t)
+	o.ReadOnly, o.Logger = false, slog.New(slog.DiscardHandler)
+	o.Certificates = func() []cert.Status {
+		return []cert.Status{{ID: "a.test-1", Issuer: "ca", Names: []string{"a.test"}, Serial: "1"}, {ID: "b.test-1", Issuer: "ca", Names: []string{"b.test"}}}
+	}
+	var asked []string
+	o.Revoke = func(_ context.Context, issuer, id string, reason cert.Reason, stop bool) error {
+		asked = append(asked, fmt.Sprint(issuer, " ", id, " ", reason, " ", stop))
+		return nil
+	}
+	h, _ := Handlers(o)
+	for _, c := range []struct {
+		name, body, kind string
+		want             int
+		asked            string
+	}{
+		{"a.test", `{"reason": "keyCompromise", "stop": true}`, "application/json", 202, "ca a.test-1 keyCompromise true"},
+		{"a.test-1", `{}`, "application/json", 202, "ca a.test-1 unspecified false"},
+		{"a.test", `{"reason": "certificateHold"}`, "application/json", 400, ""},
+		{"a.test", `{"reasons": 1}`, "application/json", 400, ""},
+		{"a.test", `{}`, "text/plain", 403, ""},
+		{"b.test", `{}`, "application/json", 404, ""}, // there is none yet
+	} {
+		asked = nil
+		r := httptest.NewRequest("POST", "/api/certificates/"+c.name+"/revoke", strings.NewReader(c.body))
+		r.Header.Set("Content-Type", c.kind)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.want || strings.Join(asked, ";") != c.asked {
+			t.Errorf("%s %s: %d %s, asked %v", c.name, c.body, w.Code, w.Body, asked)
+		}
 	}
 }

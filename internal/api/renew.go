@@ -1,12 +1,15 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"gatehouse/internal/cert"
 )
 
 // renew has a certificate ordered now.
@@ -48,4 +51,42 @@ func changes(r *http.Request) string {
 		}
 	}
 	return ""
+}
+
+// revoke has the certificates of a name revoked: {"reason": "keyCompromise",
+// "stop": false}, both may be left out.
+func (a *server) revoke(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Reason string
+		Stop   bool
+	}
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&body); err != nil {
+		fail(w, http.StatusBadRequest, fmt.Sprintf("the body is not {\"reason\": ..., \"stop\": ...}: %v", err))
+		return
+	}
+	reason, err := cert.ParseReason(body.Reason)
+	if err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	want := strings.ToLower(r.PathValue("names"))
+	done := []string{}
+	for _, s := range a.Certificates() {
+		if s.ID != want && !slices.Contains(s.Names, want) || s.Serial == "" {
+			continue
+		}
+		if err := a.Revoke(r.Context(), s.Issuer, s.ID, reason, body.Stop); err != nil {
+			fail(w, http.StatusServiceUnavailable, fmt.Sprintf("ask for %s: %v", s.ID, err))
+			return
+		}
+		a.Logger.Info("certificate to be revoked", "id", s.ID, "issuer", s.Issuer, "reason", reason, "stop", body.Stop, "client", r.RemoteAddr)
+		done = append(done, s.ID)
+	}
+	if len(done) == 0 {
+		fail(w, http.StatusNotFound, fmt.Sprintf("no certificate is kept for %q; /api/certificates lists them", want))
+		return
+	}
+	reply(w, http.StatusAccepted, map[string]any{"asked": done, "next": "see revocation at /api/certificates/" + want})
 }

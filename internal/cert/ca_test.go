@@ -36,6 +36,7 @@ type smallCA struct {
 	chains  map[int][]byte
 	calls   []call // of Obtain
 	dones   int
+	revoked map[string]Revocation // by fingerprint
 	renewAt func(leaf *x509.Certificate) time.Time
 }
 

@@ -55,18 +55,20 @@ type Keeper struct {
 	shared      map[[32]byte][]byte       // intermediates, by SHA-256; only seeCertificates touches it
 	read        map[key]readJournal       // only seeJournals touches it
 
+	serving  sync.Mutex // while the index is told, so that the last word is the last told
 	mu       sync.Mutex
 	wants    []want
 	rejected []Status // wants nobody can fulfil
 	told     bool     // by Want, what is wanted: before, nothing is an orphan
 	// What the store says; these maps are replaced, never changed.
-	held     map[key]held
-	present  map[key]*Certificate
-	attempts map[key]attempt
-	journals map[key]string    // how far the order is
-	sweeps   map[key]time.Time // those that leave something behind, and from when on
-	holders  map[key]string    // who holds the lease of the order
-	requests map[key]time.Time
+	held        map[key]held
+	present     map[key]*Certificate
+	attempts    map[key]attempt
+	journals    map[key]string    // how far the order is
+	sweeps      map[key]time.Time // those that leave something behind, and from when on
+	holders     map[key]string    // who holds the lease of the order
+	requests    map[key]time.Time
+	revocations map[key]revocation
 	// Nothing is ordered before both were read: unknown is not absent.
 	knowsCertificates, knowsAttempts bool
 	loaded                           atomic.Bool // Index has them
@@ -170,6 +172,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		attemptsPrefix:               k.seeAttempts,
 		ordersPrefix:                 k.seeJournals,
 		requestsPrefix:               k.seeRequests,
+		revocationsPrefix:            k.seeRevocations,
 		store.LeaseKey(ordersPrefix): k.seeLeases,
 	} {
 		k.running.Go(func() { k.watch(ctx, prefix, apply) })
@@ -246,17 +249,18 @@ func (k *Keeper) view() view {
 		}
 	}
 	v := view{
-		paused:   paused,
-		wants:    k.wants,
-		present:  k.present,
-		attempts: k.attempts,
-		journals: k.journals,
-		renewals: maps.Clone(k.renewals),
-		pauses:   maps.Clone(k.pauses),
-		requests: k.requests,
-		issuers:  k.issuers,
-		orphans:  k.orphans,
-		holders:  k.holders,
+		paused:      paused,
+		wants:       k.wants,
+		present:     k.present,
+		attempts:    k.attempts,
+		journals:    k.journals,
+		renewals:    maps.Clone(k.renewals),
+		pauses:      maps.Clone(k.pauses),
+		requests:    k.requests,
+		revocations: k.revocations,
+		issuers:     k.issuers,
+		orphans:     k.orphans,
+		holders:     k.holders,
 	}
 	if k.told {
 		v.sweeps = k.sweeps

@@ -74,13 +74,7 @@ func (k *Keeper) seeCertificates(entries []store.Entry) {
 	k.mu.Lock()
 	k.held, k.present, k.knowsCertificates = after, present, true
 	k.mu.Unlock()
-	list := make([]*Certificate, 0, len(after))
-	for _, h := range after {
-		if h.cert != nil {
-			list = append(list, h.cert)
-		}
-	}
-	k.index.SetManaged(list)
+	k.serve()
 	k.loaded.Store(true)
 	k.somethingToAsk()
 }

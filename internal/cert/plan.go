@@ -41,18 +41,19 @@ type renewal struct {
 
 // view is all a plan depends on. Its maps are never changed once they are in it.
 type view struct {
-	wants    []want
-	present  map[key]*Certificate // last good, in the store or not
-	attempts map[key]attempt
-	journals map[key]string    // how far each order is
-	sweeps   map[key]time.Time // journals from which there is something to sweep, and from when on
-	orphans  map[key]orphan
-	holders  map[key]string // who holds the leases of orders
-	renewals map[key]renewal
-	pauses   map[key]time.Time // this replica's own, for trouble that is no attempt's failure
-	requests map[key]time.Time // when a person asked for it to be ordered now
-	issuers  map[string]Issuer
-	paused   map[string]time.Time // issuers of which nothing can be had before
+	wants       []want
+	present     map[key]*Certificate // last good, in the store or not
+	attempts    map[key]attempt
+	journals    map[key]string    // how far each order is
+	sweeps      map[key]time.Time // journals from which there is something to sweep, and from when on
+	orphans     map[key]orphan
+	holders     map[key]string // who holds the leases of orders
+	renewals    map[key]renewal
+	pauses      map[key]time.Time // this replica's own, for trouble that is no attempt's failure
+	requests    map[key]time.Time // when a person asked for it to be ordered now
+	revocations map[key]revocation
+	issuers     map[string]Issuer
+	paused      map[string]time.Time // issuers of which nothing can be had before
 }
 
 type verb int
@@ -62,6 +63,7 @@ const (
 	sweep              // nobody works on the order: take away what it left behind
 	obtain             // an order is due
 	finish             // the certificate is there, its order's journal too: call Done
+	revoke             // a person wants the certificate taken back
 )
 
 // action is what to do about one certificate. at is when to look again; zero:
@@ -84,7 +86,10 @@ func plan(now time.Time, v view, replica string) []action {
 	for i := range v.wants {
 		w := &v.wants[i]
 		a := action{key: w.key, want: w}
-		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key], v.requests[w.key])
+		a.do, a.at = decide(now, v.present[w.key], v.attempts[w.key], v.renewals[w.key], v.asked(w.key))
+		if v.revocations[w.key].stopped(v.present[w.key], v.requests[w.key]) {
+			a.do, a.at = rest, time.Time{}
+		}
 		if until, ok := standby(now, w, v); ok && a.do == obtain {
 			a.do, a.at = rest, until
 			if c := v.present[w.key]; c == nil {
@@ -105,8 +110,19 @@ func plan(now time.Time, v view, replica string) []action {
 		actions = append(actions, a.paused(now, v.pauses))
 	}
 	actions = append(actions, leftovers(now, v, actions)...)
+	actions = append(actions, revocable(now, v)...)
 	sortByUrgency(actions, v, replica)
 	return actions
+}
+
+// asked is when a certificate was last wanted now: by a person, or because it
+// was revoked.
+func (v view) asked(kk key) time.Time {
+	asked := v.requests[kk]
+	if revoked := v.revocations[kk].replace(v.present[kk]); revoked.After(asked) {
+		return revoked
+	}
+	return asked
 }
 
 func (a action) paused(now time.Time, pauses map[key]time.Time) action {
@@ -196,7 +212,7 @@ func leftovers(now time.Time, v view, actions []action) []action {
 		c := v.present[k]
 		do := obtain
 		if c != nil {
-			do, _ = decide(now, c, attempt{}, v.renewals[k], v.requests[k])
+			do, _ = decide(now, c, attempt{}, v.renewals[k], v.asked(k))
 		}
 		a := action{key: k, do: finish, at: now}
 		switch {
@@ -237,6 +253,9 @@ func sortByUrgency(actions []action, v view, replica string) {
 			rank[i].end = c.NotAfter.Unix()
 			if r := v.renewals[a.key]; r.serial == c.serial && !r.at.IsZero() && r.at.Before(c.usual().Add(-c.lifetime()/10)) {
 				rank[i].end = 1
+			}
+			if !v.revocations[a.key].replace(c).IsZero() {
+				rank[i].end = 0
 			}
 		}
 		h := fnv.New64a()
@@ -286,6 +305,9 @@ func (c *coverage) of(now time.Time, w *want) (by string, until time.Time, ok bo
 			if o.key == w.key || o.key.issuer != w.key.issuer || !coversAll(o.names, w.names) {
 				continue
 			}
+			if c.v.revocations[o.key].stopped(c.v.present[o.key], c.v.requests[o.key]) {
+				continue
+			}
 			// Of two that cover each other, one has to be ordered.
 			if o.fromRule && coversAll(w.names, o.names) && o.key.id > w.key.id {
 				continue
@@ -298,7 +320,7 @@ func (c *coverage) of(now time.Time, w *want) (by string, until time.Time, ok bo
 			}
 		}
 		for _, o := range c.others[n] {
-			if o.Issuer != w.key.issuer || !coversAll(o.Names, w.names) {
+			if o.Issuer != w.key.issuer || !coversAll(o.Names, w.names) || c.v.revocations[key{o.Issuer, o.ID}].of(o) {
 				continue
 			}
 			// Nobody renews it, so it counts only until it is due.

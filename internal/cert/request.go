@@ -3,7 +3,6 @@ package cert
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,19 +42,7 @@ func RequestNow(ctx context.Context, s store.Store, issuerID, id string) (asked 
 	if err != nil {
 		return time.Time{}, err
 	}
-	for {
-		e, err := s.Get(ctx, name)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return time.Time{}, fmt.Errorf("read %s: %w", name, err)
-		}
-		_, err = s.Put(ctx, name, value, e.Revision)
-		switch {
-		case err == nil:
-			return asked, nil
-		case !errors.Is(err, store.ErrConflict):
-			return time.Time{}, fmt.Errorf("write %s: %w", name, err)
-		}
-	}
+	return asked, replaceValue(ctx, s, name, value)
 }
 
 // Inspect reads from the store what is known of all certificates, as any
@@ -73,7 +60,7 @@ func Inspect(ctx context.Context, s store.Store, issuers []Issuer) ([]Status, er
 		see    func([]store.Entry)
 	}{
 		{certificatesPrefix, k.seeCertificates}, {attemptsPrefix, k.seeAttempts}, {ordersPrefix, k.seeJournals},
-		{requestsPrefix, k.seeRequests}, {store.LeaseKey(ordersPrefix), k.seeLeases},
+		{requestsPrefix, k.seeRequests}, {revocationsPrefix, k.seeRevocations}, {store.LeaseKey(ordersPrefix), k.seeLeases},
 	} {
 		entries, err := store.List(ctx, s, part.prefix)
 		if err != nil {

@@ -20,6 +20,7 @@ const (
 	StateFailed   State = "failed"   // not there, the last attempt failed
 	StateWaiting  State = "waiting"  // not there, its turn at the issuer is at NextAttempt
 	StateCovered  State = "covered"  // not ordered: another certificate serves its names
+	StateRevoked  State = "revoked"  // for good: it is not served, and nothing is ordered in its place
 	StateStandby  State = "standby"  // not ordered: issuers before this one have not failed for long
 )
 
@@ -41,10 +42,11 @@ type Status struct {
 	Waits       string    `json:"waits,omitempty"`     // until NextAttempt, for this
 	LastAttempt time.Time `json:"lastAttempt,omitzero"`
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
-	Holder      string    `json:"holder,omitempty"`  // the replica that works on it
-	Journal     string    `json:"journal,omitempty"` // how far its order is
-	Asked       time.Time `json:"asked,omitzero"`    // when a person wanted it ordered
-	Step        string    `json:"step,omitempty"`    // known on the holder only
+	Holder      string    `json:"holder,omitempty"`     // the replica that works on it
+	Journal     string    `json:"journal,omitempty"`    // how far its order is
+	Asked       time.Time `json:"asked,omitzero"`       // when a person wanted it ordered
+	Revocation  string    `json:"revocation,omitempty"` // what a person wanted revoked, and what came of it
+	Step        string    `json:"step,omitempty"`       // known on the holder only
 	StepSince   time.Time `json:"stepSince,omitzero"`
 	Problem     string    `json:"problem,omitempty"` // why the stored value is refused
 }
@@ -72,6 +74,12 @@ func (k *Keeper) Status() []Status {
 		s := Status{ID: kk.id, Issuer: kk.issuer, State: StateValid, Problem: h.problem}
 		if h.cert == nil {
 			s.State = StateFailed
+		}
+		if r := k.revocations[kk]; !r.Asked.IsZero() {
+			s.Revocation = r.text()
+			if r.stopped(h.cert, k.requests[kk]) {
+				s.State = StateRevoked
+			}
 		}
 		out = append(out, k.withCertificate(s, h.cert))
 	}
@@ -106,8 +114,14 @@ func (k *Keeper) wantStatus(now time.Time, a action) Status {
 			s.RenewAt = asked
 		}
 	}
+	revoked := k.revocations[a.key]
+	if !revoked.Asked.IsZero() {
+		s.Revocation = revoked.text()
+	}
 	valid := h.cert != nil && s.NotAfter.After(now)
 	switch {
+	case revoked.stopped(h.cert, k.requests[a.key]):
+		s.State = StateRevoked
 	case valid && (a.coveredBy != "" || s.RenewAt.After(now)):
 		s.State = StateValid
 	case valid:

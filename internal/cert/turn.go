@@ -28,8 +28,8 @@ const (
 // turn is one go at one certificate: wait for the lease, look again, order.
 type turn struct {
 	key    key
-	names  []string // nil: only finish, or sweep
-	sweep  bool
+	names  []string // nil: only finish, sweep or revoke
+	do     verb
 	cancel context.CancelFunc
 	// Guarded by Keeper.mu.
 	slot    bool // counts against MaxParallel
@@ -49,7 +49,7 @@ func (k *Keeper) dispatch(ctx context.Context, a action) {
 		return // the end of a turn wakes the loop
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	t := &turn{key: a.key, cancel: cancel, slot: !elsewhere, sweep: a.do == sweep, since: time.Now()}
+	t := &turn{key: a.key, cancel: cancel, slot: !elsewhere, do: a.do, since: time.Now()}
 	if a.do == obtain {
 		t.names = a.want.names
 	}
@@ -144,8 +144,12 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 		k.pause(t.key, time.Now().Add(slotPause)) // somebody with a free slot shall have it
 		return
 	}
-	if t.sweep {
+	switch t.do {
+	case sweep:
 		k.sweep(ctx, lease, t)
+		return
+	case revoke:
+		k.revoke(ctx, lease, t)
 		return
 	}
 	now, err := k.reread(lease, t.key)
@@ -155,7 +159,11 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	}
 	k.mu.Lock()
 	r := k.renewals[t.key]
+	revoked := k.revocations[t.key].replace(now.cert)
 	k.mu.Unlock()
+	if revoked.After(now.asked) {
+		now.asked = revoked
+	}
 	if do, _ := decide(time.Now(), now.cert, attempt{}, r, now.asked); do == rest {
 		if !now.journal || !k.done(lease.Context(), t, k.request(lease, t, now), now.cert) {
 			return
@@ -315,6 +323,7 @@ func (k *Keeper) order(ctx context.Context, lease store.Lease, t *turn, now curr
 	if now.attemptRevision != "" {
 		_ = lease.Delete(lease.Context(), t.key.under(attemptsPrefix), now.attemptRevision)
 	}
+	k.forget(lease, t.key, now.cert)
 	if now.askedRevision != "" {
 		_ = lease.Delete(lease.Context(), t.key.under(requestsPrefix), now.askedRevision)
 	}
