@@ -153,7 +153,7 @@ func (c *Client) connect() error {
 	}
 	c.transport = &http.Transport{
 		TLSClientConfig: trust, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 10 * time.Second}).DialContext,
+		DialContext:         (&dialer{Dialer: net.Dialer{Timeout: 3 * time.Second, KeepAlive: 10 * time.Second}}).connect,
 		TLSHandshakeTimeout: 3 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 	}

@@ -1,9 +1,15 @@
 package kubeclient
 
 import (
+	"context"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -78,6 +84,52 @@ func TestAway(t *testing.T) {
 	}
 	if Gone(err) || Refused(err) || Conflicts(err) {
 		t.Errorf("%v is taken for an answer", err)
+	}
+}
+
+// However many want to connect to a server that is away, it is tried at most
+// every dialRest; when it is back everybody gets through.
+func TestDialer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	var tries atomic.Int64
+	d := &dialer{Dialer: net.Dialer{Control: func(string, string, syscall.RawConn) error { tries.Add(1); return nil }}}
+	began := time.Now()
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			for range 50 {
+				if _, err := d.connect(t.Context(), "tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Error(err)
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+	if most := int64(time.Since(began)/dialRest) + 1; tries.Load() > most || tries.Load() < 2 {
+		t.Errorf("tried %d times in %v, want at most %d and more than one", tries.Load(), time.Since(began), most)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	time.Sleep(dialRest)
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if _, err := d.connect(cancelled, "tcp", address); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	for range 3 { // a caller that gave up says nothing about the server
+		c, err := d.connect(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
 	}
 }
 
