@@ -48,7 +48,7 @@ func TestIngress(t *testing.T) {
 	applied := time.Now()
 	s.delivered(t, "shop-tls", shop)
 	t.Logf("certificate in the Secret %v after the Ingress was applied", time.Since(applied).Round(10*time.Millisecond))
-	if _, err := s.Kubectl(t.Context(), "", "rollout", "status", "deployment/echo", "--timeout=30s"); err != nil {
+	if _, err := s.Kubectl(t.Context(), "", "rollout", "status", "deployment/echo", "--timeout=90s"); err != nil {
 		t.Fatal(err)
 	}
 	roots, err := s.ca.Issued(t.Context())

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -181,8 +180,8 @@ func (s *stage) route(t *testing.T, path string) {
 	}
 }
 
-// load is clients that ask through the load balancer: every second one on a new
-// connection each time.
+// load is clients that ask all the time: every second one on a new connection
+// each time.
 type load struct {
 	sent, failed atomic.Int64
 	mu           sync.Mutex
@@ -191,14 +190,11 @@ type load struct {
 	done         sync.WaitGroup
 }
 
-func (s *stage) load(t *testing.T, path string) *load {
+// load asks the addresses in turn.
+func (s *stage) load(t *testing.T, path string, addresses ...string) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{stop: stop}
-	address, err := s.balancer(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
 	roots, err := s.ca.Issued(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +207,7 @@ func (s *stage) load(t *testing.T, path string) *load {
 			defer tr.CloseIdleConnections()
 			c := &http.Client{Transport: tr, Timeout: 10 * time.Second}
 			for ctx.Err() == nil {
-				l.ask(ctx, c, "https://"+address+path)
+				l.ask(ctx, c, "https://"+addresses[i/2%len(addresses)]+path)
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
@@ -289,11 +285,11 @@ func (s *stage) routed(t *testing.T, path string) time.Duration {
 }
 
 // Nothing that happens to the cluster or to us is seen by clients: a rolling
-// update, and an API server that is away and returns.
+// update, and an API server that is away and returns (outage).
 func TestTrafficFlows(t *testing.T) {
 	s := start(t, options{})
-	s.Apply(t, echoPods)
-	if _, err := s.Kubectl(t.Context(), "", "rollout", "status", "deployment/echo", "--timeout=30s"); err != nil {
+	s.Apply(t, echoPods+"---\n"+shopIngress)
+	if _, err := s.Kubectl(t.Context(), "", "rollout", "status", "deployment/echo", "--timeout=90s"); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.deploy(t.Context()); err != nil {
@@ -307,7 +303,11 @@ func TestTrafficFlows(t *testing.T) {
 	s.route(t, "/one")
 	s.routed(t, "/one")
 
-	l := s.load(t, "/one")
+	balancer, err := s.balancer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.load(t, "/one", balancer)
 	if _, err := s.Kubectl(t.Context(), "", "-n", "gatehouse", "rollout", "restart", "deployment/gatehouse"); err != nil {
 		t.Fatal(err)
 	}
@@ -317,56 +317,5 @@ func TestTrafficFlows(t *testing.T) {
 	l.end(t, "rolling update")
 	s.oneOrder(t)
 
-	l = s.load(t, "/one")
-	s.KillAPI()
-	time.Sleep(10 * time.Second)
-	if err := s.StartAPI(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s.route(t, "/")
-	if took := s.routed(t, "/two"); took > 5*time.Second {
-		t.Errorf("a change was in force %v after the API server's return", took)
-	} else {
-		t.Logf("a change was in force %v after the API server's return", took)
-	}
-	l.end(t, "API server away")
-	s.restartsAlone(t)
-}
-
-// restartsAlone: a replica that dies while the API server is away comes back by
-// itself, with its routes and its certificate.
-func (s *stage) restartsAlone(t *testing.T) {
-	t.Helper()
-	pods, err := s.pods(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := s.ca.Issued(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod := pods[0]
-	s.KillAPI()
-	s.node.Kill(t, pod.Namespace, pod.Name)
-	killed := time.Now()
-	for s.ask(pod, "/three") == http.StatusOK { // until it has gone
-		time.Sleep(10 * time.Millisecond)
-	}
-	for s.ask(pod, "/three") != http.StatusOK {
-		if time.Since(killed) > 20*time.Second {
-			t.Fatalf("%s does not come back while the API server is away:\n%s", pod.Name, s.node.Log(pod.Namespace, pod.Name))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Logf("%s served again %v after it was killed, without the API server", pod.Name, time.Since(killed).Round(10*time.Millisecond))
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{ServerName: zone, RootCAs: roots}}
-	c, err := d.DialContext(t.Context(), "tcp", pod.Status.PodIP+":443")
-	if err != nil {
-		t.Errorf("its certificate: %v", err)
-	} else {
-		_ = c.Close()
-	}
-	if err := s.StartAPI(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.outage(t)
 }

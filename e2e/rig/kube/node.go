@@ -229,3 +229,18 @@ func (n *Node) Kill(t testing.TB, namespace, name string) {
 		t.Fatalf("kill %s/%s: it does not run", namespace, name)
 	}
 }
+
+// Pid is the process of a pod that runs; 0: it does not. What the kernel knows of
+// it, and of its network, stands below /proc/<pid>.
+func (n *Node) Pid(namespace, name string) int {
+	p := n.find(namespace, name)
+	if p == nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.process == nil {
+		return 0
+	}
+	return p.process.Pid
+}
