@@ -28,7 +28,7 @@ import (
 
 const upgradeConfig = `
 [lifeCycle]
-graceTimeOut = "4s"
+graceTimeOut = "6s"
 [entryPoints.http]
 address = "127.0.0.1:%d"
 [entryPoints.https]

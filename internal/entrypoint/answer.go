@@ -258,7 +258,7 @@ func (x *turn) writeHead(whole bool) {
 			a.close = true
 		}
 	}
-	a.close = a.close || x.last || x.incoming.expects.Load() || x.incoming.failed != nil || closes(a.header)
+	a.close = a.close || x.last || x.conn.server.draining.Load() || x.incoming.expects.Load() || x.incoming.failed != nil || closes(a.header)
 	switch {
 	case a.close:
 		out = append(out, "Connection: close\r\n"...)

@@ -15,7 +15,7 @@ func (x *turn) servePlain(now int64) (keep, served bool) {
 	o := &c.server.opts
 	p.Conn, p.Req, p.Client, p.Remote = &c.Conn, &x.req, &c.client, c.remote
 	p.KeepOdd, p.Date, p.AltSvc, p.Last = o.KeepOddHeaders, c.server.clock.date(now), c.server.altSvcText(), x.last
-	p.Now = now
+	p.Now, p.Stopping = now, c.server.draining
 	p.Body, p.Behind = nil, x.incoming.rest
 	if x.req.Framing() != http1.NoBody {
 		p.Body = (*plainBody)(x)

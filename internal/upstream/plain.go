@@ -231,7 +231,7 @@ func (r *relay) answer(s *server) {
 	if framing == http1.UntilClose {
 		x.Last = true
 	}
-	out := http1.AppendResponse(r.out[:0], &r.res, http1.Reply{Minor: x.Req.Minor(), Close: x.Last, Date: x.Date, AltSvc: x.AltSvc})
+	out := http1.AppendResponse(r.out[:0], &r.res, http1.Reply{Minor: x.Req.Minor(), Close: x.Ends(), Date: x.Date, AltSvc: x.AltSvc})
 	r.out = http1.AppendEnd(out)
 	if err := r.content(framing == http1.Chunked); err != nil {
 		x.Broken, r.odd = true, true
@@ -387,7 +387,7 @@ func refusePlain(x *wire.Exchange, status int, why Reason) {
 		out = append(append(append(out, "Date: "...), x.Date...), "\r\n"...)
 	}
 	switch {
-	case x.Last:
+	case x.Ends():
 		out = http1.AppendField(out, "Connection", "close")
 	case x.Req.Minor() == 0:
 		out = http1.AppendField(out, "Connection", "keep-alive")

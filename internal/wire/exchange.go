@@ -2,6 +2,7 @@ package wire
 
 import (
 	"io"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/http1"
@@ -24,6 +25,9 @@ type Exchange struct {
 	Now     int64  // now, in the time of Now; 0: ask
 	AltSvc  []byte // value of Alt-Svc; nothing: not to be told
 	Last    bool   // the connection ends after this answer; may be set by others
+	// Stopping, if set, tells that no connection is kept any more. That can come
+	// about under way: see Ends.
+	Stopping *atomic.Bool
 
 	// Trailers of the request, once Body has ended; nil: none.
 	Trailers func() *http1.Trailers
@@ -43,6 +47,12 @@ type Exchange struct {
 	Server    string
 	Retries   int
 	Upstream  time.Duration
+}
+
+// Ends tells, when the answer is begun, whether the connection ends after it.
+func (x *Exchange) Ends() bool {
+	x.Last = x.Last || x.Stopping != nil && x.Stopping.Load()
+	return x.Last
 }
 
 // Answerer is the client's side of an exchange that is not an HTTP/1.1
