@@ -216,6 +216,51 @@ func TestToldWhileAsking(t *testing.T) {
 	t.Logf("%d requests came at the last moment", late)
 }
 
+// halved sends what is written in two parts, and calls between.
+type halved struct {
+	net.Conn
+	between func()
+}
+
+func (h *halved) Write(p []byte) (int, error) {
+	if h.between == nil {
+		return h.Conn.Write(p)
+	}
+	n, err := h.Conn.Write(p[:len(p)/2])
+	if err == nil {
+		h.between()
+		h.between = nil
+		_, err = h.Conn.Write(p[n:])
+	}
+	return len(p), err
+}
+
+// TestToldInARecord: half a record of TLS is the beginning of a request too.
+func TestToldInARecord(t *testing.T) {
+	s := start(t, Options{Handler: echo(), TLS: testTLS(t)})
+	raw, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := &halved{Conn: raw}
+	c := tls.Client(half, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	defer c.Close()
+	in := bufio.NewReader(c)
+	if res := once(t, c, in); res.Close {
+		t.Fatal("not kept")
+	}
+	await(t, "an idle connection", func() bool { return waiting(s) == 1 })
+	half.between = func() {
+		time.Sleep(20 * time.Millisecond) // it is read; if not, so much the easier
+		s.CloseIdle(0)
+		await(t, "it to be told", func() bool { return waiting(s) == 0 })
+		time.Sleep(50 * time.Millisecond) // and to look once more
+	}
+	if res := once(t, c, in); res.StatusCode != 200 || !res.Close {
+		t.Errorf("%s, closed: %t", res.Status, res.Close)
+	}
+}
+
 // TestTrickle: a head has its deadline from its first byte, a body a least
 // speed.
 func TestTrickle(t *testing.T) {

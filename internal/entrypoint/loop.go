@@ -113,6 +113,11 @@ func (c *conn) lastLook(err error) []byte {
 	}
 	c.leaving = true
 	c.Resume()
+	if c.Begun() {
+		c.ReadBy(deadline(wire.Now(), drainLinger))
+		b, _ := c.ReadIdle()
+		return b
+	}
 	b := wire.Buffer(wire.SmallSize)
 	n, err := c.ReadNow(b)
 	if n == 0 || err != nil {

@@ -61,6 +61,7 @@ func (c *Conn) ReadIdle() ([]byte, error) {
 	if c.secure == nil {
 		return c.Sock.ReadIdle()
 	}
+	c.took = false
 	n, err := c.secure.Read(c.first[:])
 	if n == 0 {
 		return nil, err
@@ -70,6 +71,10 @@ func (c *Conn) ReadIdle() ([]byte, error) {
 	n, _ = c.ReadNow(b[1:]) // the rest of the record; an error shows again
 	return b[:1+n], nil
 }
+
+// Begun tells, after a ReadIdle that gave up, whether the other side has begun
+// to send something of which TLS shows nothing before it is whole.
+func (c *Conn) Begun() bool { return c.secure != nil && c.took }
 
 // Each gives f all that comes, until f or the connection fails. See Sock.Each.
 func (c *Conn) Each(f func(piece []byte) error) error {

@@ -54,6 +54,7 @@ type Sock struct {
 	n      int
 	err    error
 	readBy int64 // 0: never
+	took   bool  // some bytes have come; for Conn, which TLS keeps them from
 
 	// Of the writing goroutine.
 	out     []byte
@@ -310,7 +311,7 @@ func (s *Sock) tryRead(fd uintptr) bool {
 		n, errno := sysRead(fd, s.in)
 		switch errno {
 		case 0:
-			s.n, s.err = n, nil
+			s.n, s.err, s.took = n, nil, true
 			if n == 0 {
 				s.err = io.EOF
 			}
