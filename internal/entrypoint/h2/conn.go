@@ -23,10 +23,13 @@ const (
 	connUpdate   = connWindow / 8
 	// tickEvery is how often a connection in use looks at its deadlines.
 	tickEvery = 5 * time.Second
-	// drainLinger is how long a drained connection without requests stays open;
+	// A drained connection goes step by step, each as soon as a ping is answered:
+	// drainWait is how long a client may take to see the first GOAWAY, farewellWait
+	// to see the last one, or its last answer, before the connection is closed;
 	// retireTime the same where others need its place.
-	drainLinger = time.Second
-	retireTime  = 20 * time.Millisecond
+	drainWait    = 500 * time.Millisecond
+	farewellWait = 500 * time.Millisecond
+	retireTime   = 20 * time.Millisecond
 	// linger is how long a client may take to read a GOAWAY.
 	linger = 500 * time.Millisecond
 )
@@ -34,6 +37,10 @@ const (
 // drainPing is the payload of the ping that tells when the client has seen the
 // first GOAWAY.
 const drainPing = "draining"
+
+// farewellPing is that of the ping behind the last that a client gets: once it is
+// answered, closing takes nothing away.
+const farewellPing = "farewell"
 
 // conn is one connection. The goroutine in serve reads it; whoever has
 // something to send writes it.
@@ -363,8 +370,11 @@ func (c *conn) ping(f frame, payload []byte) error {
 		return err
 	}
 	if f.has(http2.FlagPingAck) {
-		if c.draining == leaving && string(payload) == drainPing {
+		switch {
+		case c.draining == leaving && string(payload) == drainPing:
 			c.goAway()
+		case c.draining == refusing && c.open == 0 && string(payload) == farewellPing:
+			c.hangUp(errDrained)
 		}
 		return nil
 	}
@@ -418,9 +428,9 @@ func (c *conn) tick() {
 	case owes > 0 && now-time.Duration(owes) >= o.ReadHeaderTimeout:
 		c.hangUp(errHeadTimeout)
 		return
-	case c.draining == leaving && now-c.drainAt >= time.Second:
+	case c.draining == leaving && now-c.drainAt >= drainWait:
 		c.goAway()
-	case c.draining == refusing && c.open == 0 && now-c.drainAt >= drainLinger:
+	case c.draining == refusing && c.open == 0 && now-c.drainAt >= farewellWait:
 		c.hangUp(errDrained)
 		return
 	case c.open == 0 && quiet >= o.IdleTimeout && c.draining == serving:
@@ -429,7 +439,7 @@ func (c *conn) tick() {
 	next := tickEvery
 	switch {
 	case c.draining != serving:
-		next = time.Second
+		next = farewellWait
 	case c.open == 0 && quiet >= tickEvery && owes == 0:
 		c.free = nil
 		next = max(o.IdleTimeout-quiet, time.Millisecond)
@@ -446,7 +456,7 @@ func (c *conn) drain() {
 	c.append(func(b []byte) []byte {
 		return appendPing(appendGoAway(b, maxWindow, http2.ErrCodeNo), 0, []byte(drainPing))
 	})
-	c.timer.Reset(time.Second)
+	c.timer.Reset(drainWait)
 	c.flushSoon()
 }
 
@@ -457,7 +467,7 @@ func (c *conn) retire() bool {
 		return false
 	}
 	c.goAway()
-	c.drainAt -= drainLinger
+	c.drainAt -= farewellWait
 	c.timer.Reset(retireTime)
 	return true
 }
@@ -466,8 +476,18 @@ func (c *conn) retire() bool {
 func (c *conn) goAway() {
 	c.draining, c.lastID, c.drainAt = refusing, c.maxID, c.now()
 	c.append(func(b []byte) []byte { return appendGoAway(b, c.lastID, http2.ErrCodeNo) })
-	c.timer.Reset(time.Second)
+	if c.open == 0 {
+		c.farewell()
+	}
 	c.flushSoon()
+}
+
+// farewell begins the end of a connection that has nothing more to send. c.mu is
+// held.
+func (c *conn) farewell() {
+	c.drainAt = c.now()
+	c.append(func(b []byte) []byte { return appendPing(b, 0, []byte(farewellPing)) })
+	c.timer.Reset(farewellWait)
 }
 
 var (

@@ -170,8 +170,9 @@ func (st *stream) drop(why error, byReset bool) {
 	}
 	if c.open == 0 {
 		c.idleSince = c.now()
-		if c.draining == refusing {
-			c.drainAt = c.idleSince
+		if c.draining == refusing && !c.dead {
+			c.farewell()
+			c.flushSoon()
 		}
 	}
 	if c.open == c.tunnels && c.s.draining.Load() {
