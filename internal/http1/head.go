@@ -28,6 +28,7 @@ const (
 	flagOdd                          // name with '_' or '.'
 	flagAlias                        // odd, and reads as a forwarding or protected name
 	flagLoose                        // the line is not exactly "name: value"
+	flagGone                         // taken away by an edit; flagHop as well
 )
 
 // phases of parsing a head.
@@ -58,7 +59,7 @@ type Head struct {
 	refused  Reason
 	repeated uint32 // control fields seen more than once, by Known
 	first    [NumKnown]uint8
-	fields   [MaxLines]field
+	fields   [MaxLines + MaxEdits]field
 }
 
 func (h *Head) reset(phase uint8) {
@@ -335,13 +336,20 @@ func (h *Head) add(b []byte, at span, seen uint8, start, end int) {
 		}
 		return
 	}
-	if h.first[k] == 0 {
-		h.first[k] = h.n
-	} else if k < lastControl {
-		h.repeated |= 1 << k
-	}
+	h.note(k, int(h.n))
 	if k < lastControl {
 		f.flags |= knownFlags[k]
+	}
+}
+
+// note remembers where the nth field, from 1, is found by what is known of it.
+func (h *Head) note(k Known, nth int) {
+	switch {
+	case k == 0:
+	case h.first[k] == 0:
+		h.first[k] = uint8(nth)
+	case k < lastControl:
+		h.repeated |= 1 << k
 	}
 }
 

@@ -40,6 +40,7 @@ type Request struct {
 // requestFacts is what Reset clears.
 type requestFacts struct {
 	path         []byte
+	original     original // what edits began with
 	method       span
 	target       span
 	query        span

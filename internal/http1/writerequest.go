@@ -18,6 +18,9 @@ type Client struct {
 // forwarding headers are believed; whether it speaks TLS to us.
 func NewClient(ip string, trusted, tls bool) Client { return Client{ip, []byte(ip), trusted, tls} }
 
+// TLS tells whether the client speaks TLS to us.
+func (c *Client) TLS() bool { return c.tls }
+
 // Onward is how a request goes to an origin.
 type Onward struct {
 	Client  *Client // never nil
