@@ -2,10 +2,9 @@ package kubernetes
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
-
-	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse/internal/config"
 )
@@ -20,22 +19,22 @@ const GrantAnnotation = "gatehouse.io/share-hosts-with"
 type claims map[string]*claim
 
 type claim struct {
-	owner *networkingv1.Ingress
+	owner *Ingress
 	// root: some route takes all paths of the host.
 	root bool
 	// fallback is the service of requests no path fits; "": none.
 	fallback   string
-	fallbackOf *networkingv1.Ingress // whose default backend that is
-	notes      *notes                // of fallbackOf
+	fallbackOf *Ingress // whose default backend that is
+	notes      *notes   // of fallbackOf
 	pool       *pool
 }
 
 // claimHosts gives out the hosts, oldest Ingress first, and reports who came too
 // late.
-func (t *translation) claimHosts(ours []*networkingv1.Ingress) {
+func (t *translation) claimHosts(ours []*Ingress) {
 	t.claims = claims{}
 	for _, in := range ours {
-		for _, host := range hostsOf(in) {
+		for _, host := range t.hosts(in) {
 			first := t.claims.over(host)
 			switch {
 			case !isHost(host):
@@ -51,15 +50,15 @@ func (t *translation) claimHosts(ours []*networkingv1.Ingress) {
 	}
 }
 
-func (t *translation) hostConflict(in *networkingv1.Ingress, host string, owner *networkingv1.Ingress) {
+func (t *translation) hostConflict(in *Ingress, host string, owner *Ingress) {
 	what := "host " + host
 	if host == "" {
 		what = "the routes without a host"
 	}
 	t.find(in, HostConflict, config.Problem{
 		Origin:  originOf(in, "spec.rules"),
-		Message: fmt.Sprintf("%s belongs to namespace %s, whose Ingress %s is older; not served from here", what, owner.Namespace, owner.Name),
-		Allowed: fmt.Sprintf("another host, or the annotation %s: %s on Ingress %s", GrantAnnotation, in.Namespace, nameOf(owner)),
+		Message: fmt.Sprintf("%s belongs to namespace %s, whose Ingress %s is older; not served from here", what, owner.Namespace, owner.Name.Name),
+		Allowed: fmt.Sprintf("another host, or the annotation %s: %s on Ingress %s", GrantAnnotation, in.Namespace, owner.Name),
 	})
 }
 
@@ -78,7 +77,7 @@ func (c claims) over(host string) *claim {
 }
 
 // allows tells whether an Ingress may have routes for a host.
-func (c claims) allows(in *networkingv1.Ingress, host string) bool {
+func (c claims) allows(in *Ingress, host string) bool {
 	first := c[host]
 	if first == nil {
 		return false // the wildcard over it is somebody else's
@@ -89,7 +88,7 @@ func (c claims) allows(in *networkingv1.Ingress, host string) bool {
 	return granted(first.owner, in.Namespace)
 }
 
-func granted(owner *networkingv1.Ingress, namespace string) bool {
+func granted(owner *Ingress, namespace string) bool {
 	for part := range strings.SplitSeq(owner.Annotations[GrantAnnotation], ",") {
 		if part = strings.TrimSpace(part); part == namespace || part == "*" {
 			return true
@@ -100,7 +99,7 @@ func granted(owner *networkingv1.Ingress, namespace string) bool {
 
 // hostsOf gives every host an Ingress names, in rules and below tls, as they
 // are compared; "" where a rule, or a default backend without rules, means all.
-func hostsOf(in *networkingv1.Ingress) []string {
+func hostsOf(in *Ingress) []string {
 	var hosts []string
 	for _, r := range in.Spec.Rules {
 		hosts = append(hosts, cleanHost(r.Host))
@@ -142,6 +141,8 @@ func cleanHost(host string) string { return strings.ToLower(strings.TrimSuffix(h
 // answered 404; it never falls through to a wildcard or to routes without a
 // host.
 func (t *translation) close() {
+	t.now = &part{}
+	t.closes = map[*Ingress]*notes{}
 	everywhere := t.claims[""]
 	for host, c := range t.claims {
 		if c.root {
@@ -152,18 +153,31 @@ func (t *translation) close() {
 			to = everywhere
 		}
 		r := config.Router{Origin: originOf(c.owner, "spec.rules"), Rule: hostRule(host, "PathPrefix(`/`)"), Priority: priority(host, 0, 0)}
-		name := join(c.owner.Namespace, c.owner.Name, host)
+		name := join(c.owner.Namespace, c.owner.Name.Name, host)
 		switch {
 		case to.fallback != "" && (to == c || t.mayFall(host)):
 			r.Origin, r.Service, r.PassHostHeader = originOf(to.fallbackOf, "spec.defaultBackend"), to.fallback, t.passHost()
 			name += "!default"
-			t.through(to.fallbackOf, to.notes, name, &r, nil, to.pool)
-			t.out.Routers[name] = r
+			t.through(to.fallbackOf, t.closing(to), name, &r, nil, to.pool)
+			t.now.routers = append(t.now.routers, declared[config.Router]{name, r})
 		case host != "" && t.mayFall(host):
 			r.Closed = true
-			t.out.Routers[name+"!none"] = r
+			t.now.routers = append(t.now.routers, declared[config.Router]{name + "!none", r})
 		}
 	}
+	t.declare(t.now)
+}
+
+// closing gives the notes of a default backend, to be changed here alone: those
+// of the part stay what they are.
+func (t *translation) closing(c *claim) *notes {
+	n := t.closes[c.fallbackOf]
+	if n == nil {
+		n = new(*c.notes)
+		n.said = maps.Clone(n.said)
+		t.closes[c.fallbackOf] = n
+	}
+	return n
 }
 
 // mayFall tells whether anything else could take a request to host that none

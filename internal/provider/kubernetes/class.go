@@ -2,8 +2,6 @@ package kubernetes
 
 import (
 	"slices"
-
-	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Controller is what an IngressClass of ours names as its controller.
@@ -26,10 +24,9 @@ type classes struct {
 func newClasses(o Objects, s Settings) classes {
 	c := classes{settings: s, known: o.Unread["ingressclasses"] == nil, ours: map[string]bool{}}
 	for _, class := range o.Classes {
-		isDefault := class.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true"
-		if class.Spec.Controller == Controller {
-			c.ours[class.Name] = isDefault
-		} else if isDefault {
+		if class.Controller == Controller {
+			c.ours[class.Name] = class.Default
+		} else if class.Default {
 			c.foreign = true
 		}
 	}
@@ -39,7 +36,7 @@ func newClasses(o Objects, s Settings) classes {
 // serves: by the class it names; an Ingress that names none is ours if it was
 // selected by label, or if it is nobody else's by default and we are not
 // limited to a class.
-func (c classes) serves(in *networkingv1.Ingress) bool {
+func (c classes) serves(in *Ingress) bool {
 	want := c.settings.IngressClass
 	old, isOld := in.Annotations[classAnnotation]
 	switch {

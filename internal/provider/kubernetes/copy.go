@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,67 @@ func (l *loop) fromCopy(trouble error) {
 		"routers", len(result.Routing.Routers), "next", "the API server is asked until it answers")
 }
 
+// copying is what is known of the copy.
+type copying struct {
+	spawn      func(func())
+	written    chan outcome
+	unsaved    bool // there is something newer than the copy
+	saving     bool
+	saveAt     time.Time
+	copyFailed bool
+}
+
+// outcome is what came of writing the copy.
+type outcome struct {
+	err  error
+	took time.Duration
+}
+
+// save has the copy written if that is due. Only Secrets that Ingresses name are in
+// it; nobody but us may read it. No change waits for it.
+func (l *loop) save() {
+	if !l.unsaved || l.saving || l.o.Copy == "" || time.Now().Before(l.saveAt) {
+		l.unsaved = l.unsaved && l.o.Copy != ""
+		return
+	}
+	o, complete := l.feeds.objects()
+	if !complete {
+		return
+	}
+	o.Secrets = slices.DeleteFunc(o.Secrets, func(s *Secret) bool {
+		_, named := l.last.Secrets[s.Name]
+		return !named
+	})
+	l.unsaved, l.saving = false, true
+	l.spawn(func() {
+		start := time.Now()
+		err := writeCopy(l.o.Copy, o)
+		l.written <- outcome{err, time.Since(start)}
+	})
+}
+
+func (l *loop) noteWritten(w outcome) {
+	l.saving, l.saveAt = false, time.Now().Add(max(copyEvery, copyFactor*w.took))
+	if w.err != nil && !l.copyFailed {
+		l.o.Logger.Warn("no local copy of the cluster's objects can be kept; a start without the API server has no routes", "file", l.o.Copy, "error", w.err, "next", copyEvery)
+	}
+	l.copyFailed = w.err != nil
+	l.unsaved = l.unsaved || w.err != nil
+}
+
+// copyVersion is of what stands in a copy.
+const copyVersion = 2
+
+// record is one line of a copy: the version comes first, then one object each.
+type record struct {
+	Version int      `json:",omitempty"`
+	Ingress *Ingress `json:",omitempty"`
+	Class   *Class   `json:",omitempty"`
+	Service *Service `json:",omitempty"`
+	Slice   *Slice   `json:",omitempty"`
+	Secret  *Secret  `json:",omitempty"`
+}
+
 func readCopy(file string) (o Objects, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -46,33 +108,55 @@ func readCopy(file string) (o Objects, err error) {
 	if err != nil {
 		return o, fmt.Errorf("unpack %s: %w", file, err)
 	}
-	text, err := io.ReadAll(io.LimitReader(z, maxCopy))
-	if err != nil {
-		return o, fmt.Errorf("unpack %s: %w", file, err)
+	d := json.NewDecoder(io.LimitReader(z, maxCopy))
+	for version := 0; ; {
+		var r record
+		switch err := d.Decode(&r); {
+		case errors.Is(err, io.EOF) && version == copyVersion:
+			return o, nil
+		case err != nil:
+			return Objects{}, fmt.Errorf("read %s: %w", file, err)
+		}
+		if version == 0 && r.Version != copyVersion {
+			return o, fmt.Errorf("read %s: it was written by another version", file)
+		}
+		version = copyVersion
+		o.add(r)
 	}
-	if err := json.Unmarshal(text, &o); err != nil {
-		return o, fmt.Errorf("read %s: %w", file, err)
-	}
-	return o, nil
 }
 
-// save writes the copy. Only Secrets that Ingresses name are in it; nobody but
-// us may read it.
-func (l *loop) save() {
-	o := *l.unsaved
-	o.Unread = nil
-	o.Secrets = nil
-	for _, s := range l.unsaved.Secrets {
-		if _, named := l.last.Secrets[nameOf(s)]; named {
-			o.Secrets = append(o.Secrets, s)
-		}
+func (o *Objects) add(r record) {
+	switch {
+	case r.Ingress != nil:
+		o.Ingresses = append(o.Ingresses, r.Ingress)
+	case r.Class != nil:
+		o.Classes = append(o.Classes, r.Class)
+	case r.Service != nil:
+		o.Services = append(o.Services, r.Service)
+	case r.Slice != nil:
+		o.Slices = append(o.Slices, r.Slice)
+	case r.Secret != nil:
+		o.Secrets = append(o.Secrets, r.Secret)
 	}
-	l.unsaved, l.saved = nil, time.Now()
-	if err := writeCopy(l.o.Copy, o); err != nil && !l.copyFailed {
-		l.copyFailed = true
-		l.o.Logger.Warn("no local copy of the cluster's objects can be kept; a start without the API server has no routes", "file", l.o.Copy, "error", err, "next", copyEvery)
-	} else if err == nil {
-		l.copyFailed = false
+}
+
+// records are the lines of a copy.
+func (o Objects) records(yield func(record) bool) {
+	ok := yield(record{Version: copyVersion})
+	for i := 0; ok && i < len(o.Ingresses); i++ {
+		ok = yield(record{Ingress: o.Ingresses[i]})
+	}
+	for i := 0; ok && i < len(o.Classes); i++ {
+		ok = yield(record{Class: o.Classes[i]})
+	}
+	for i := 0; ok && i < len(o.Services); i++ {
+		ok = yield(record{Service: o.Services[i]})
+	}
+	for i := 0; ok && i < len(o.Slices); i++ {
+		ok = yield(record{Slice: o.Slices[i]})
+	}
+	for i := 0; ok && i < len(o.Secrets); i++ {
+		ok = yield(record{Secret: o.Secrets[i]})
 	}
 }
 
@@ -86,8 +170,13 @@ func writeCopy(file string, o Objects) error {
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // after the rename there is none
 	z, _ := gzip.NewWriterLevel(f, gzip.BestSpeed)
-	err = errors.Join(json.NewEncoder(z).Encode(o), z.Close(), f.Sync(), f.Close())
-	if err != nil {
+	e := json.NewEncoder(z)
+	for r := range o.records {
+		if err = e.Encode(r); err != nil {
+			break
+		}
+	}
+	if err = errors.Join(err, z.Close(), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)

@@ -3,6 +3,9 @@ package kubernetes
 import (
 	"context"
 	"maps"
+	"reflect"
+	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -39,50 +42,64 @@ type feeds struct {
 	all       []feed // but Secrets
 	tls       []feed
 	named     map[Name]feed
-	ingresses []*kubeclient.Mirror[networkingv1.Ingress, *networkingv1.Ingress]
-	classes   *kubeclient.Mirror[networkingv1.IngressClass, *networkingv1.IngressClass]
-	services  []*kubeclient.Mirror[corev1.Service, *corev1.Service]
-	slices    []*kubeclient.Mirror[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]
-	secrets   []*kubeclient.Mirror[corev1.Secret, *corev1.Secret]
-	secret    map[Name]*kubeclient.Mirror[corev1.Secret, *corev1.Secret]
+	ingresses []*kubeclient.SlimMirror[networkingv1.Ingress, *networkingv1.Ingress, Ingress]
+	classes   *kubeclient.SlimMirror[networkingv1.IngressClass, *networkingv1.IngressClass, Class]
+	services  []*kubeclient.SlimMirror[corev1.Service, *corev1.Service, Service]
+	slices    []*kubeclient.SlimMirror[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice, Slice]
+	secrets   []*secretMirror
+	secret    map[Name]*secretMirror
+	news      news
 }
+
+type secretMirror = kubeclient.SlimMirror[corev1.Secret, *corev1.Secret, Secret]
 
 func newFeeds(o Options, signal func(), start func(func(context.Context)) context.CancelFunc) *feeds {
 	f := &feeds{client: o.Client, signal: signal, start: start, named: map[Name]feed{},
-		secret: map[Name]*kubeclient.Mirror[corev1.Secret, *corev1.Secret]{}}
+		secret: map[Name]*secretMirror{}, news: news{byService: map[Name][]*Slice{}, moved: map[Name]bool{}}}
 	spaces := o.Namespaces
 	if len(spaces) == 0 {
 		spaces = []string{""}
 	}
 	var made feed
-	f.classes, made = begin(f, "ingressclasses", kubeclient.IngressClasses(o.Client), kubeclient.Selection{}, nil)
+	f.classes, made = begin(f, "ingressclasses", kubeclient.IngressClasses(o.Client), kubeclient.Selection{}, classOf, nil)
 	f.all = append(f.all, made)
 	for _, space := range spaces {
-		in, made := begin(f, "ingresses", kubeclient.Ingresses(o.Client), kubeclient.Selection{Namespace: space, Labels: o.LabelSelector}, sameIngress)
+		in, made := begin(f, "ingresses", kubeclient.Ingresses(o.Client), kubeclient.Selection{Namespace: space, Labels: o.LabelSelector}, ingressOf, sameIngress)
 		f.ingresses, f.all = append(f.ingresses, in), append(f.all, made)
-		s, made := begin(f, "services", kubeclient.Services(o.Client), kubeclient.Selection{Namespace: space}, nil)
+		s, made := begin(f, "services", kubeclient.Services(o.Client), kubeclient.Selection{Namespace: space}, serviceOf, nil)
 		f.services, f.all = append(f.services, s), append(f.all, made)
-		e, made := begin(f, "endpointslices", kubeclient.EndpointSlices(o.Client), kubeclient.Selection{Namespace: space}, nil)
+		e, made := begin(f, "endpointslices", kubeclient.EndpointSlices(o.Client), kubeclient.Selection{Namespace: space}, sliceOf, nil)
 		f.slices, f.all = append(f.slices, e), append(f.all, made)
-		t, made := begin(f, "secrets", kubeclient.Secrets(o.Client), kubeclient.Selection{Namespace: space, Fields: "type=" + string(corev1.SecretTypeTLS)}, nil)
+		t, made := begin(f, "secrets", kubeclient.Secrets(o.Client), kubeclient.Selection{Namespace: space, Fields: "type=" + string(corev1.SecretTypeTLS)}, secretOf, nil)
 		f.secrets, f.tls = append(f.secrets, t), append(f.tls, made)
 	}
 	return f
 }
 
-// begin starts a mirror. same tells of changes that mean nothing here.
-func begin[T any, P kubeclient.Object[T]](f *feeds, kind string, objects kubeclient.Objects[T, P], s kubeclient.Selection, same func(before, after P) bool) (*kubeclient.Mirror[T, P], feed) {
-	m := objects.Mirror(s, func(before, after P) {
-		if same == nil || before == nil || after == nil || !same(before, after) {
+// begin starts a mirror. same tells of changes that mean nothing here; nil: if
+// nothing that is kept differs.
+func begin[V any, T any, P kubeclient.Object[T]](f *feeds, kind string, objects kubeclient.Objects[T, P], s kubeclient.Selection, keep func(P) *V, same func(before, after *V) bool) (*kubeclient.SlimMirror[T, P, V], feed) {
+	if same == nil {
+		same = func(before, after *V) bool { return reflect.DeepEqual(before, after) }
+	}
+	m := kubeclient.NewSlimMirror(objects, s, keep, func(before, after *V) {
+		differ := before == nil || after == nil || !same(before, after)
+		if before, ok := any(before).(*Slice); ok {
+			f.news.slice(before, any(after).(*Slice), differ)
+		} else if differ {
+			f.news.other()
+		}
+		if differ {
 			f.signal()
 		}
 	})
-	m.Told = func(error) { f.signal() }
+	all := func() { f.news.other(); f.signal() }
+	m.Told = func(error) { all() }
 	stop := f.start(func(ctx context.Context) {
 		go func() {
 			select {
 			case <-m.Synced():
-				f.signal()
+				all()
 			case <-ctx.Done():
 			}
 		}()
@@ -99,9 +116,66 @@ func begin[T any, P kubeclient.Object[T]](f *feeds, kind string, objects kubecli
 }
 
 // sameIngress: status changes are ours.
-func sameIngress(before, after *networkingv1.Ingress) bool {
+func sameIngress(before, after *Ingress) bool {
 	return before.UID == after.UID && before.Generation == after.Generation && before.Generation != 0 &&
-		maps.Equal(before.Annotations, after.Annotations) && before.DeletionTimestamp.Equal(after.DeletionTimestamp)
+		maps.Equal(before.Annotations, after.Annotations) && before.Leaving == after.Leaving
+}
+
+// news is what has changed since it was asked for. Its methods may be called from
+// any goroutine.
+type news struct {
+	mu        sync.Mutex
+	byService map[Name][]*Slice // all there are, sorted by name
+	moved     map[Name]bool     // Services whose slices differ
+	more      bool              // and something else
+}
+
+func (n *news) other() {
+	n.mu.Lock()
+	n.more = true
+	n.mu.Unlock()
+}
+
+// slice takes in a change of a slice.
+func (n *news) slice(before, after *Slice, differ bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range []*Slice{before, after} {
+		if s == nil {
+			continue
+		}
+		service := s.serves()
+		// A list that was handed out is not modified.
+		list := slices.DeleteFunc(slices.Clone(n.byService[service]), func(o *Slice) bool { return o.Name == s.Name })
+		if s == after {
+			at, _ := slices.BinarySearchFunc(list, s, func(a, b *Slice) int { return a.Name.compare(b.Name) })
+			list = slices.Insert(list, at, s)
+		}
+		n.byService[service] = slices.Clip(list)
+		if len(list) == 0 {
+			delete(n.byService, service)
+		}
+		if differ {
+			n.moved[service] = true
+		}
+	}
+}
+
+// take gives what has changed since it was last called: the Services whose slices
+// did; more, if anything else did.
+func (n *news) take() (moved map[Name]bool, more bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	moved, more = n.moved, n.more
+	n.moved, n.more = map[Name]bool{}, false
+	return moved, more
+}
+
+// slicesOf gives the slices of a Service, sorted by name.
+func (n *news) slicesOf(service Name) []*Slice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.byService[service]
 }
 
 // objects gives what is known; complete is false while a kind may yet come.
@@ -144,7 +218,7 @@ func (f *feeds) follow(wanted map[Name]bool) {
 		if _, has := f.named[name]; has || f.together(name) || len(f.named) >= maxNamed {
 			continue
 		}
-		m, made := begin(f, "secrets", kubeclient.Secrets(f.client), kubeclient.Selection{Namespace: name.Namespace, Fields: "metadata.name=" + name.Name}, nil)
+		m, made := begin(f, "secrets", kubeclient.Secrets(f.client), kubeclient.Selection{Namespace: name.Namespace, Fields: "metadata.name=" + name.Name}, secretOf, nil)
 		f.secret[name], f.named[name] = m, made
 	}
 	for name, feed := range f.named {

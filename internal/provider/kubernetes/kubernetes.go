@@ -21,11 +21,13 @@ const name = "kubernetes"
 // Changes are taken together until none has come for quiet, but none waits
 // longer than patience; and no more than a part of a core is spent on them.
 const (
-	quiet      = 20 * time.Millisecond
-	patience   = 150 * time.Millisecond
+	quiet      = 10 * time.Millisecond
+	patience   = 100 * time.Millisecond
 	costFactor = 2
-	// copyEvery bounds how often the local copy is written.
-	copyEvery = 5 * time.Second
+	// copyEvery and copyFactor bound how often the local copy is written, and how
+	// much of the time that may take.
+	copyEvery  = 5 * time.Second
+	copyFactor = 100
 	// secretsWait is how long a change waits for Secrets that were not followed
 	// before it, so that what they protect is not refused meanwhile.
 	secretsWait = 2 * time.Second
@@ -66,20 +68,14 @@ func (p *Provider) Run(ctx context.Context, publish func(config.Routing, []confi
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	f := newFeeds(p.o, p.signal, func(run func(context.Context)) context.CancelFunc {
+	l := &loop{Provider: p, publish: publish, whole: true, copying: copying{spawn: wg.Go, written: make(chan outcome, 1)}}
+	l.feeds = newFeeds(p.o, p.signal, func(run func(context.Context)) context.CancelFunc {
 		own, end := context.WithCancel(ctx)
 		wg.Go(func() { run(own) })
 		return end
 	})
-	l := &loop{Provider: p, feeds: f, publish: publish}
 	for {
-		objects, complete := f.objects()
-		switch {
-		case complete:
-			l.take(objects)
-		case !l.began:
-			l.fromCopy(f.trouble())
-		}
+		l.turn()
 		if !p.settle(ctx, l) {
 			return nil
 		}
@@ -99,6 +95,9 @@ func (p *Provider) settle(ctx context.Context, l *loop) bool {
 	case <-ctx.Done():
 		return false
 	case <-p.changed:
+	case w := <-l.written:
+		l.noteWritten(w)
+		return true
 	case <-l.due():
 		return true
 	}
@@ -127,12 +126,11 @@ type loop struct {
 	last       Result
 	began      bool          // anything was published
 	copied     bool          // and that was the copy
+	whole      bool          // the next turn translates everything
 	cost       time.Duration // of the last turn
 	ended      time.Time     // when that was
 	waiting    time.Time     // since when a change waits for Secrets
-	unsaved    *Objects
-	saved      time.Time
-	copyFailed bool
+	copying
 }
 
 // due comes when the next turn is wanted without a change.
@@ -140,10 +138,46 @@ func (l *loop) due() <-chan time.Time {
 	switch {
 	case !l.waiting.IsZero():
 		return time.After(time.Until(l.waiting.Add(secretsWait)))
-	case l.unsaved != nil:
-		return time.After(time.Until(l.saved.Add(copyEvery)))
+	case l.unsaved && !l.saving:
+		return time.After(time.Until(l.saveAt))
 	}
 	return nil
+}
+
+// turn does what has become due.
+func (l *loop) turn() {
+	moved, more := l.feeds.news.take()
+	l.whole = l.whole || more || !l.waiting.IsZero()
+	switch {
+	case l.whole:
+		objects, complete := l.feeds.objects()
+		if complete {
+			l.take(objects)
+		} else if !l.began {
+			l.fromCopy(l.feeds.trouble())
+		}
+	case len(moved) > 0:
+		l.move(moved)
+	}
+	l.save()
+}
+
+// move publishes what a change of endpoints alone comes to.
+func (l *loop) move(services map[Name]bool) {
+	start := time.Now()
+	result, changed, ok := l.translator.Endpoints(l.last, services, l.feeds.news.slicesOf)
+	if !ok {
+		l.whole = true
+		l.signal()
+		return
+	}
+	l.unsaved = true
+	if changed {
+		l.publish(result.Routing, result.Problems())
+		l.last = result
+		l.o.Logger.Debug("endpoints moved", "services", len(services), "took", time.Since(start))
+	}
+	l.cost, l.ended = time.Since(start), time.Now()
 }
 
 // take translates objects and publishes what is new.
@@ -159,19 +193,16 @@ func (l *loop) take(o Objects) {
 			return
 		}
 	}
-	l.waiting = time.Time{}
+	l.waiting, l.whole = time.Time{}, false
 	l.cost = time.Since(start)
 	if !l.began || l.copied || !same(result, l.last) {
 		l.publish(result.Routing, result.Problems())
 		l.o.Logger.Info("ingresses read", "ingresses", len(result.Ours), "routers", len(result.Routing.Routers), "problems", len(result.Findings), "took", l.cost)
-		l.unsaved = &o
 	}
+	l.unsaved = true
 	l.last, l.began, l.copied, l.ended = result, true, false, time.Now()
 	if l.o.Found != nil {
 		l.o.Found(result)
-	}
-	if l.unsaved != nil && l.o.Copy != "" && time.Since(l.saved) >= copyEvery {
-		l.save()
 	}
 }
 

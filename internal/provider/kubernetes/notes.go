@@ -25,7 +25,7 @@ type notes struct {
 }
 
 // notes reads an Ingress's annotations and reports those that are wrong.
-func (t *translation) notes(in *networkingv1.Ingress) *notes {
+func (t *translation) notes(in *Ingress) *notes {
 	n := &notes{}
 	var strangers []string
 	if n.written, strangers = read(in.Annotations, onIngress); n.written == nil && strangers == nil {
@@ -52,12 +52,12 @@ func (t *translation) notes(in *networkingv1.Ingress) *notes {
 }
 
 // refuse makes all routes of an Ingress answer 503.
-func (t *translation) refuse(in *networkingv1.Ingress, n *notes, key, message, allowed string) {
+func (t *translation) refuse(in *Ingress, n *notes, key, message, allowed string) {
 	n.broken = true
 	t.find(in, RouteRefused, config.Problem{Origin: originOf(in, key), Message: message + "; its routes answer 503", Allowed: allowed})
 }
 
-func (t *translation) protocol(in *networkingv1.Ingress, n *notes) {
+func (t *translation) protocol(in *Ingress, n *notes) {
 	switch scheme := strings.ToLower(n.written.text("protocol")); scheme {
 	case "", "http", "https", "h2c":
 		n.scheme = scheme
@@ -68,7 +68,7 @@ func (t *translation) protocol(in *networkingv1.Ingress, n *notes) {
 
 // auth reads who must say who they are. Whatever is not understood closes the
 // routes.
-func (t *translation) auth(in *networkingv1.Ingress, n *notes) {
+func (t *translation) auth(in *Ingress, n *notes) {
 	kind := strings.ToLower(n.written.text("auth-type"))
 	o := originOf(in, n.written["auth-type"].key)
 	switch kind {
@@ -101,14 +101,14 @@ func (t *translation) auth(in *networkingv1.Ingress, n *notes) {
 }
 
 // copy puts an annotation's text into the frontend.
-func (n *notes) copy(in *networkingv1.Ingress, name, to string) {
+func (n *notes) copy(in *Ingress, name, to string) {
 	if w, ok := n.written[name]; ok {
 		n.frontend.put(to, scalar(originOf(in, w.key), w.value))
 	}
 }
 
 // users reads htpasswd lines out of a Secret.
-func (t *translation) users(in *networkingv1.Ingress, secret string) (users []string, trouble string) {
+func (t *translation) users(in *Ingress, secret string) (users []string, trouble string) {
 	if secret == "" {
 		return nil, "names no auth-secret"
 	}
@@ -134,7 +134,7 @@ func (t *translation) users(in *networkingv1.Ingress, secret string) (users []st
 	return users, ""
 }
 
-func (t *translation) authTLS(in *networkingv1.Ingress, n *notes) {
+func (t *translation) authTLS(in *Ingress, n *notes) {
 	w, ok := n.written["auth-tls-secret"]
 	if !ok {
 		return
@@ -153,7 +153,7 @@ func (t *translation) authTLS(in *networkingv1.Ingress, n *notes) {
 }
 
 // weights reads service-weights: shares in percent by Service.
-func (t *translation) weights(in *networkingv1.Ingress, n *notes) {
+func (t *translation) weights(in *Ingress, n *notes) {
 	w, ok := n.written["service-weights"]
 	if !ok {
 		return
@@ -208,57 +208,76 @@ func (n *notes) weightsOf(backends []networkingv1.IngressBackend) []int {
 // tuning is what a Service's annotations say, in 1.x's form and as what it
 // comes to.
 type tuning struct {
+	service  *Service
+	empty    bool // they say nothing
 	backend  tree
 	balancer config.LoadBalancer
+	findings []Finding
 }
 
 // tuningOf reads a Service's annotations; nil: it has none.
-func (t *translation) tuningOf(s *corev1.Service) *tuning {
-	if known, ok := t.tunings[nameOf(s)]; ok {
+func (t *translation) tuningOf(s *Service) *tuning {
+	if s == nil || len(s.Annotations) == 0 {
+		return nil
+	}
+	if known := t.tunings[s.Name]; known != nil {
 		return known
 	}
+	made := t.translator.tunings[s.Name]
+	if made == nil || made.service != s && !maps.Equal(made.service.Annotations, s.Annotations) {
+		made = newTuning(s)
+	}
+	t.tunings[s.Name] = made
+	return made
+}
+
+func newTuning(s *Service) *tuning {
 	w, strangers := read(s.Annotations, onService)
 	origin := func(key string) config.Origin {
-		return config.Origin{Provider: name, Source: "service " + nameOf(s).String(), Key: key}
+		return config.Origin{Provider: name, Source: "service " + s.Name.String(), Key: key}
 	}
+	made := &tuning{service: s, empty: w == nil, backend: newTree(origin("metadata.annotations"))}
 	warn := func(key, message, allowed string) {
-		t.find(nil, AnnotationProblem, config.Problem{Origin: origin(key), Object: "service " + nameOf(s).String(), Message: message, Allowed: allowed, Warning: true})
+		made.find(config.Problem{Origin: origin(key), Object: "service " + s.Name.String(), Message: message, Allowed: allowed, Warning: true})
 	}
 	for _, key := range strangers {
 		warn(key, "the annotation is not known and is left aside", "")
 	}
-	var made *tuning
-	if w != nil {
-		made = &tuning{backend: newTree(origin("metadata.annotations"))}
-		for _, name := range slices.Sorted(maps.Keys(w)) {
-			if trouble, allowed := w[name].put(made.backend, origin(w[name].key)); trouble != "" {
-				warn(w[name].key, trouble+"; it is left aside", allowed)
-			}
-		}
-		if on, _ := strconv.ParseBool(w.text("affinity")); on {
-			made.backend.put("loadBalancer.stickiness.cookieName", scalar(origin(w["session-cookie-name"].key), w.text("session-cookie-name")))
-			for name, key := range map[string]string{"session-secure": "secure", "session-http-only": "httpOnly", "session-same-site": "sameSite"} {
-				if w.text(name) != "" {
-					made.backend.put("loadBalancer.stickiness."+key, scalar(origin(w[name].key), w.text(name)))
-				}
-			}
-		}
-		made.translate(t, nameOf(s))
+	if w == nil {
+		return made
 	}
-	t.tunings[nameOf(s)] = made
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if trouble, allowed := w[name].put(made.backend, origin(w[name].key)); trouble != "" {
+			warn(w[name].key, trouble+"; it is left aside", allowed)
+		}
+	}
+	if on, _ := strconv.ParseBool(w.text("affinity")); on {
+		made.backend.put("loadBalancer.stickiness.cookieName", scalar(origin(w["session-cookie-name"].key), w.text("session-cookie-name")))
+		for name, key := range map[string]string{"session-secure": "secure", "session-http-only": "httpOnly", "session-same-site": "sameSite"} {
+			if w.text(name) != "" {
+				made.backend.put("loadBalancer.stickiness."+key, scalar(origin(w[name].key), w.text(name)))
+			}
+		}
+	}
+	made.translate()
 	return made
 }
 
-func (tu *tuning) translate(t *translation, service Name) {
+func (tu *tuning) find(p config.Problem) {
+	tu.findings = append(tu.findings, Finding{nil, AnnotationProblem, p})
+}
+
+func (tu *tuning) translate() {
+	service := tu.service.Name.String()
 	top := newTree(tu.backend.node.Origin)
 	top.put("backends", newTree(tu.backend.node.Origin).node)
 	backends := top.node.Get("backends")
-	backends.Fields = append(backends.Fields, config.Field{Name: service.String(), Node: tu.backend.node})
+	backends.Fields = append(backends.Fields, config.Field{Name: service, Node: tu.backend.node})
 	routing, problems := traefik1.Translate(top.node)
 	for _, p := range problems {
-		t.find(nil, AnnotationProblem, p)
+		tu.find(p)
 	}
-	if s, ok := routing.Services[service.String()]; ok {
+	if s, ok := routing.Services[service]; ok {
 		tu.balancer = *s.LoadBalancer
 	}
 }

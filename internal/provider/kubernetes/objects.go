@@ -5,10 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-
 	"gatehouse/internal/config"
 )
 
@@ -17,24 +13,16 @@ type Name struct{ Namespace, Name string }
 
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
 
-// object is what every object of the API has.
-type object interface {
-	GetNamespace() string
-	GetName() string
-}
-
-func nameOf(o object) Name { return Name{o.GetNamespace(), o.GetName()} }
-
 // Objects are the API's objects at one moment. Nobody may modify them.
 type Objects struct {
-	Ingresses []*networkingv1.Ingress
-	Classes   []*networkingv1.IngressClass
-	Services  []*corev1.Service
-	Slices    []*discoveryv1.EndpointSlice
-	Secrets   []*corev1.Secret
+	Ingresses []*Ingress
+	Classes   []*Class
+	Services  []*Service
+	Slices    []*Slice
+	Secrets   []*Secret
 	// Unread says why a kind (by its plural) is not known: no right to read it,
 	// no such kind.
-	Unread map[string]error `json:"-"`
+	Unread map[string]error
 }
 
 // Settings are what the static configuration says about Ingresses.
@@ -58,7 +46,7 @@ type Result struct {
 	Routing  config.Routing
 	Findings []Finding
 	// Ours are the Ingresses that are served, oldest first.
-	Ours []*networkingv1.Ingress
+	Ours []*Ingress
 	// Secrets are those that Ingresses of ours name: true where one is a TLS
 	// Secret.
 	Secrets map[Name]bool
@@ -75,7 +63,7 @@ func (r Result) Problems() []config.Problem {
 
 // Finding is a problem and the Ingress it is about, which may be none.
 type Finding struct {
-	Ingress *networkingv1.Ingress
+	Ingress *Ingress
 	Reason  string // as of an Event
 	Problem config.Problem
 }
@@ -94,40 +82,46 @@ const (
 
 // index is Objects by name.
 type index struct {
-	services map[Name]*corev1.Service
-	slices   map[Name][]*discoveryv1.EndpointSlice // by Service
-	secrets  map[Name]*corev1.Secret
+	services map[Name]*Service
+	slices   map[Name][]*Slice // by Service
+	secrets  map[Name]*Secret
 }
 
 func newIndex(o Objects) index {
 	x := index{
-		services: make(map[Name]*corev1.Service, len(o.Services)),
-		slices:   make(map[Name][]*discoveryv1.EndpointSlice, len(o.Services)),
-		secrets:  make(map[Name]*corev1.Secret, len(o.Secrets)),
+		services: make(map[Name]*Service, len(o.Services)),
+		slices:   make(map[Name][]*Slice, len(o.Services)),
+		secrets:  make(map[Name]*Secret, len(o.Secrets)),
 	}
 	for _, s := range o.Services {
-		x.services[nameOf(s)] = s
+		x.services[s.Name] = s
 	}
 	for _, s := range o.Slices {
-		if service := s.Labels[discoveryv1.LabelServiceName]; service != "" {
-			name := Name{s.Namespace, service}
+		if s.Service != "" {
+			name := s.serves()
 			x.slices[name] = append(x.slices[name], s)
 		}
 	}
 	for _, s := range o.Secrets {
-		x.secrets[nameOf(s)] = s
+		x.secrets[s.Name] = s
 	}
 	return x
 }
 
+// serves is the Service a slice is of.
+func (s *Slice) serves() Name { return Name{s.Namespace, s.Service} }
+
 // byAge puts the oldest first, then sorts by namespace and name.
-func byAge(list []*networkingv1.Ingress) {
-	slices.SortFunc(list, func(a, b *networkingv1.Ingress) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-			strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+func byAge(list []*Ingress) {
+	slices.SortFunc(list, func(a, b *Ingress) int {
+		return cmp.Or(a.Created.Compare(b.Created), a.Name.compare(b.Name))
 	})
 }
 
-func originOf(in *networkingv1.Ingress, key string) config.Origin {
-	return config.Origin{Provider: name, Source: "ingress " + nameOf(in).String(), Key: key}
+func (n Name) compare(other Name) int {
+	return cmp.Or(strings.Compare(n.Namespace, other.Namespace), strings.Compare(n.Name, other.Name))
+}
+
+func originOf(in *Ingress, key string) config.Origin {
+	return config.Origin{Provider: name, Source: "ingress " + in.Name.String(), Key: key}
 }

@@ -9,103 +9,143 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse/internal/config"
 )
 
-// pool is a Service's port as a service of ours.
+// pool is a Service's port as a service of ours. All but its slices and servers
+// stays what it is.
 type pool struct {
+	key     poolKey
+	service *Service // nil: there is none
 	name    string
+	origin  config.Origin
 	trouble string // why it has no servers; "": nothing is wrong
 	allowed string
-	tuning  *tuning // of the Service's annotations; nil: none
+	tuning  *tuning // of the Service's annotations
+	follows bool    // its servers are those of slices
+	port    string  // their port's name
+	scheme  string
+	slices  []*Slice
+	servers []config.Server
+	made    config.Service // of all that
 }
 
-// backend makes a service of what a path names, and gives its name. One that
-// is not there has no servers and answers 503: its path must not fall to
-// another that shows something else.
-func (t *translation) backend(in *networkingv1.Ingress, b networkingv1.IngressBackend, scheme string) *pool {
-	if b.Service == nil {
-		p := &pool{name: in.Namespace + "/(resource)", trouble: "resource backends do not exist here", allowed: "backend.service"}
-		if b.Resource == nil {
-			p.trouble = "names no Service"
-		}
-		t.serve(p, originOf(in, "spec"), nil)
-		return p
-	}
-	port := b.Service.Port.Name
-	if port == "" {
-		port = strconv.Itoa(int(b.Service.Port.Number))
-	}
-	key := poolKey{Name{in.Namespace, b.Service.Name}, port, scheme}
-	if p := t.pools[key]; p != nil {
-		return p
-	}
-	p := t.pool(in, key)
-	t.pools[key] = p
-	return p
-}
-
+// poolKey is what a path names.
 type poolKey struct {
 	service Name
 	port    string // as written
 	scheme  string // asked for by the Ingress; "": as the port says
+	nothing string // why it can be none; "": it names a Service
 }
 
-func (t *translation) pool(in *networkingv1.Ingress, key poolKey) *pool {
-	origin := config.Origin{Provider: name, Source: "service " + key.service.String()}
-	p := &pool{name: join(key.service.Namespace, key.service.Name, key.port, key.scheme)}
-	s := t.index.services[key.service]
-	if s == nil {
+// backend makes a service of what a path names. One that is not there has no
+// servers and answers 503: its path must not fall to another that shows something
+// else.
+func (t *translation) backend(in *Ingress, b networkingv1.IngressBackend, scheme string) *pool {
+	var key poolKey
+	switch {
+	case b.Service != nil:
+		port := b.Service.Port.Name
+		if port == "" {
+			port = strconv.Itoa(int(b.Service.Port.Number))
+		}
+		key = poolKey{service: Name{in.Namespace, b.Service.Name}, port: port, scheme: scheme}
+	case b.Resource != nil:
+		key = poolKey{service: Name{in.Namespace, "(resource)"}, nothing: "resource backends do not exist here"}
+	default:
+		key = poolKey{service: Name{in.Namespace, "(resource)"}, nothing: "names no Service"}
+	}
+	p := t.lookup(key)
+	if !slices.Contains(t.now.pools, p) {
+		t.now.pools = append(t.now.pools, p)
+	}
+	return p
+}
+
+// lookup gives the pool of a key: the one it was before, if only its servers
+// differ.
+func (t *translation) lookup(key poolKey) *pool {
+	if p := t.pools[key]; p != nil {
+		return p
+	}
+	was := t.translator.pools[key]
+	service, list := t.index.services[key.service], t.index.slices[key.service]
+	if was != nil && was.service == service && (!was.follows || slices.Equal(was.slices, list)) {
+		t.tuningOf(service)
+		t.pools[key] = was
+		return was
+	}
+	p := t.pool(key, service, list)
+	if was != nil && was.like(p) {
+		was.service, was.slices = p.service, p.slices
+		if !slices.Equal(was.servers, p.servers) {
+			was.serve(p.servers)
+		}
+		p = was
+	}
+	t.pools[key] = p
+	return p
+}
+
+// like tells whether two pools differ in nothing but their servers.
+func (p *pool) like(other *pool) bool {
+	return p.name == other.name && p.trouble == other.trouble && p.allowed == other.allowed && p.tuning == other.tuning &&
+		p.follows == other.follows && p.port == other.port && p.scheme == other.scheme
+}
+
+func (t *translation) pool(key poolKey, s *Service, list []*Slice) (p *pool) {
+	defer func() { p.serve(p.servers) }()
+	p = &pool{key: key, service: s, name: join(key.service.Namespace, key.service.Name, key.port, key.scheme),
+		origin: config.Origin{Provider: name, Source: "service " + key.service.String()}}
+	switch {
+	case key.nothing != "":
+		p.trouble, p.allowed = key.nothing, "backend.service"
+		if key.nothing == "names no Service" {
+			p.allowed = ""
+		}
+		return p
+	case s == nil:
+		p.trouble = fmt.Sprintf("there is no Service %s", key.service)
 		if err := t.objects.Unread["services"]; err != nil {
 			p.trouble = "Services cannot be read: " + err.Error()
-		} else {
-			p.trouble = fmt.Sprintf("there is no Service %s", key.service)
 		}
-		t.serve(p, origin, nil)
 		return p
 	}
 	port := findPort(s, key.port)
 	if port == nil {
 		p.trouble, p.allowed = fmt.Sprintf("Service %s has no port %s", key.service, key.port), ports(s)
-		t.serve(p, origin, nil)
 		return p
 	}
 	p.name = join(key.service.Namespace, key.service.Name, strconv.Itoa(int(port.Port)), key.scheme)
 	p.tuning = t.tuningOf(s)
-	scheme := cmp.Or(key.scheme, schemeOf(port))
-	var servers []config.Server
-	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		servers, p.trouble, p.allowed = t.external(s, port, scheme)
-	} else {
-		servers = t.servers(t.index.slices[key.service], port.Name, scheme)
-		if err := t.objects.Unread["endpointslices"]; err != nil && len(servers) == 0 {
-			p.trouble = "EndpointSlices cannot be read: " + err.Error()
-		}
+	p.scheme = cmp.Or(key.scheme, schemeOf(port))
+	if s.ExternalName != nil {
+		p.servers, p.trouble, p.allowed = t.external(s, port, p.scheme)
+		return p
 	}
-	t.serve(p, origin, servers)
+	p.follows, p.port, p.slices = true, port.Name, list
+	p.servers = serversOf(list, p.port, p.scheme, t.settings.Zone)
+	if err := t.objects.Unread["endpointslices"]; err != nil && len(p.servers) == 0 {
+		p.trouble = "EndpointSlices cannot be read: " + err.Error()
+	}
 	return p
 }
 
-// serve declares the service of a pool.
-func (t *translation) serve(p *pool, origin config.Origin, servers []config.Server) {
+// serve gives the pool its servers.
+func (p *pool) serve(servers []config.Server) {
 	lb := &config.LoadBalancer{}
 	if p.tuning != nil {
 		*lb = p.tuning.balancer
 	}
 	lb.Servers = servers
-	t.out.Services[p.name] = config.Service{Origin: origin, LoadBalancer: lb}
+	p.servers, p.made = servers, config.Service{Origin: p.origin, LoadBalancer: lb}
 }
 
-func findPort(s *corev1.Service, written string) *corev1.ServicePort {
-	for i := range s.Spec.Ports {
-		p := &s.Spec.Ports[i]
-		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
-			continue
-		}
+func findPort(s *Service, written string) *ServicePort {
+	for i := range s.Ports {
+		p := &s.Ports[i]
 		if written != "" && (p.Name == written || strconv.Itoa(int(p.Port)) == written) {
 			return p
 		}
@@ -113,23 +153,21 @@ func findPort(s *corev1.Service, written string) *corev1.ServicePort {
 	return nil
 }
 
-func ports(s *corev1.Service) string {
+func ports(s *Service) string {
 	var list []string
-	for _, p := range s.Spec.Ports {
+	for _, p := range s.Ports {
 		list = append(list, strings.Trim(p.Name+" "+strconv.Itoa(int(p.Port)), " "))
 	}
 	return strings.Join(list, ", ")
 }
 
 // schemeOf is what a Service's port says about itself.
-func schemeOf(p *corev1.ServicePort) string {
-	if p.AppProtocol != nil {
-		switch strings.ToLower(*p.AppProtocol) {
-		case "kubernetes.io/h2c", "grpc":
-			return "h2c"
-		case "https":
-			return "https"
-		}
+func schemeOf(p *ServicePort) string {
+	switch p.Protocol {
+	case "kubernetes.io/h2c", "grpc":
+		return "h2c"
+	case "https":
+		return "https"
 	}
 	if p.Port == 443 || strings.HasPrefix(p.Name, "https") {
 		return "https"
@@ -139,15 +177,15 @@ func schemeOf(p *corev1.ServicePort) string {
 
 // external leads to the name a Service stands for, if that is allowed at all:
 // whoever may write a Service could else reach what only we can.
-func (t *translation) external(s *corev1.Service, port *corev1.ServicePort, scheme string) ([]config.Server, string, string) {
-	target := strings.TrimSuffix(s.Spec.ExternalName, ".")
+func (t *translation) external(s *Service, port *ServicePort, scheme string) ([]config.Server, string, string) {
+	target := strings.TrimSuffix(*s.ExternalName, ".")
 	if !t.settings.ExternalNames {
-		return nil, fmt.Sprintf("Service %s is an ExternalName, which are off", nameOf(s)), "kubernetes.allowExternalNameServices"
+		return nil, fmt.Sprintf("Service %s is an ExternalName, which are off", s.Name), "kubernetes.allowExternalNameServices"
 	}
 	address, err := netip.ParseAddr(target)
 	if target == "" || strings.ContainsAny(target, "/@?#:") && err != nil || err == nil && !reachable(address) ||
 		strings.EqualFold(target, "localhost") || strings.HasSuffix(strings.ToLower(target), ".localhost") {
-		return nil, fmt.Sprintf("Service %s leads to %q, which is refused", nameOf(s), s.Spec.ExternalName), "the name of another host"
+		return nil, fmt.Sprintf("Service %s leads to %q, which is refused", s.Name, *s.ExternalName), "the name of another host"
 	}
 	return []config.Server{{Name: target, URL: scheme + "://" + net.JoinHostPort(target, strconv.Itoa(int(port.Port))), Weight: 1}}, "", ""
 }
@@ -161,31 +199,30 @@ func reachable(a netip.Addr) bool {
 
 // endpoint is one address of a slice that is of use.
 type endpoint struct {
-	server  config.Server
-	leaving bool     // serving still, but not to be given new clients
-	zones   []string // it is meant for
+	*Endpoint
+	server config.Server
 }
 
-// servers gives those that are ready; where none is, those that still serve
+// serversOf gives those that are ready; where none is, those that still serve
 // while they are leaving. Hints of zones are followed if all that are ready
 // have them and one is meant for ours.
-func (t *translation) servers(list []*discoveryv1.EndpointSlice, port, scheme string) []config.Server {
+func serversOf(list []*Slice, port, scheme, zone string) []config.Server {
 	var all []endpoint
 	seen := map[string]int{}
 	for _, slice := range list {
 		for _, p := range slice.Ports {
-			if value(p.Name) != port || p.Port == nil || p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP {
+			if p.Name != port {
 				continue
 			}
 			for i := range slice.Endpoints {
-				all = take(all, seen, &slice.Endpoints[i], scheme, *p.Port)
+				all = take(all, seen, &slice.Endpoints[i], scheme, p.Port)
 			}
 		}
 	}
-	ready := slices.DeleteFunc(slices.Clone(all), func(e endpoint) bool { return e.leaving })
+	ready := slices.DeleteFunc(slices.Clone(all), func(e endpoint) bool { return e.Leaving })
 	if len(ready) == 0 {
 		ready = all
-	} else if near := t.inZone(ready); len(near) > 0 {
+	} else if near := inZone(ready, zone); len(near) > 0 {
 		ready = near
 	}
 	servers := make([]config.Server, len(ready))
@@ -199,33 +236,16 @@ func (t *translation) servers(list []*discoveryv1.EndpointSlice, port, scheme st
 }
 
 // take adds the address of an endpoint, once; ready wins over leaving.
-func take(all []endpoint, seen map[string]int, e *discoveryv1.Endpoint, scheme string, port int32) []endpoint {
-	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
-	serving := ready
-	if e.Conditions.Serving != nil {
-		serving = *e.Conditions.Serving
-	}
-	leaving := e.Conditions.Terminating != nil && *e.Conditions.Terminating
-	if len(e.Addresses) == 0 || !(ready && !leaving || serving && leaving) {
-		return all
-	}
-	address, err := netip.ParseAddr(e.Addresses[0])
+func take(all []endpoint, seen map[string]int, e *Endpoint, scheme string, port int32) []endpoint {
+	address, err := netip.ParseAddr(e.Address)
 	if err != nil || !reachable(address) {
 		return all
 	}
-	found := endpoint{leaving: leaving, server: config.Server{
-		Name: e.Addresses[0], Weight: 1, URL: scheme + "://" + net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(port))),
+	found := endpoint{e, config.Server{
+		Name: cmp.Or(e.Pod, e.Address), Weight: 1, URL: scheme + "://" + net.JoinHostPort(e.Address, strconv.Itoa(int(port))),
 	}}
-	if e.TargetRef != nil && e.TargetRef.Name != "" {
-		found.server.Name = e.TargetRef.Name
-	}
-	if e.Hints != nil {
-		for _, z := range e.Hints.ForZones {
-			found.zones = append(found.zones, z.Name)
-		}
-	}
 	if i, ok := seen[found.server.URL]; ok {
-		if all[i].leaving && !leaving {
+		if all[i].Leaving && !e.Leaving {
 			all[i] = found
 		}
 		return all
@@ -235,16 +255,16 @@ func take(all []endpoint, seen map[string]int, e *discoveryv1.Endpoint, scheme s
 }
 
 // inZone gives the endpoints meant for our zone; nil where hints do not count.
-func (t *translation) inZone(list []endpoint) []endpoint {
-	if t.settings.Zone == "" {
+func inZone(list []endpoint, zone string) []endpoint {
+	if zone == "" {
 		return nil
 	}
 	var near []endpoint
 	for _, e := range list {
-		if len(e.zones) == 0 {
+		if len(e.Zones) == 0 {
 			return nil
 		}
-		if slices.Contains(e.zones, t.settings.Zone) {
+		if slices.Contains(e.Zones, zone) {
 			near = append(near, e)
 		}
 	}
@@ -263,13 +283,6 @@ func distinct(servers []config.Server) []config.Server {
 		last = servers[i].Name
 	}
 	return servers
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 // join makes a name of parts so that no two lists of parts give the same one:

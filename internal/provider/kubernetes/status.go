@@ -182,14 +182,14 @@ func (s *Status) address(ctx context.Context) ([]networkingv1.IngressLoadBalance
 	return list, nil // none yet: nothing is cleared for that
 }
 
-func (s *Status) show(ctx context.Context, in *networkingv1.Ingress, address []networkingv1.IngressLoadBalancerIngress) error {
+func (s *Status) show(ctx context.Context, in *Ingress, address []networkingv1.IngressLoadBalancerIngress) error {
 	objects := kubeclient.Ingresses(s.o.Client)
-	if was := s.shown[in.UID]; reflect.DeepEqual(in.Status.LoadBalancer.Ingress, address) ||
+	if was := s.shown[in.UID]; reflect.DeepEqual(in.Shown, address) ||
 		reflect.DeepEqual(was.address, address) && time.Since(was.at) < showAgain {
 		return nil
 	}
 	// What the provider saw may be old: its own changes of status are not news.
-	now, err := objects.Get(ctx, in.Namespace, in.Name)
+	now, err := objects.Get(ctx, in.Namespace, in.Name.Name)
 	if err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (s *Status) show(ctx context.Context, in *networkingv1.Ingress, address []n
 	if err != nil {
 		return err
 	}
-	if _, err = objects.Patch(ctx, in.Namespace, in.Name, types.MergePatchType, patch, "status"); err == nil {
+	if _, err = objects.Patch(ctx, in.Namespace, in.Name.Name, types.MergePatchType, patch, "status"); err == nil {
 		s.shown[in.UID] = shown{address, time.Now()}
 	}
 	return err
@@ -211,7 +211,7 @@ func (s *Status) show(ctx context.Context, in *networkingv1.Ingress, address []n
 func (s *Status) tell(ctx context.Context, r Result) error {
 	var trouble error
 	current, count := map[string]bool{}, map[string]int{}
-	say := func(in *networkingv1.Ingress, n kubeclient.News) {
+	say := func(in *Ingress, n kubeclient.News) {
 		id := string(in.UID) + n.Reason + n.Note
 		if current[id] = s.told[id]; current[id] {
 			return
@@ -220,14 +220,14 @@ func (s *Status) tell(ctx context.Context, r Result) error {
 			return
 		}
 		n.Replica = s.o.Replica
-		n.About = corev1.ObjectReference{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Namespace: in.Namespace, Name: in.Name, UID: in.UID, ResourceVersion: in.ResourceVersion}
+		n.About = corev1.ObjectReference{APIVersion: "networking.k8s.io/v1", Kind: "Ingress", Namespace: in.Namespace, Name: in.Name.Name, UID: in.UID, ResourceVersion: in.Version}
 		err := s.o.Client.Tell(ctx, n)
 		current[id] = err == nil
 		trouble = cmp.Or(trouble, err)
 	}
-	byName := map[string]*networkingv1.Ingress{}
+	byName := map[string]*Ingress{}
 	for _, in := range r.Ours {
-		byName[nameOf(in).String()] = in
+		byName[in.Name.String()] = in
 	}
 	for _, f := range r.Findings {
 		if f.Ingress != nil {
@@ -248,8 +248,8 @@ func (s *Status) tell(ctx context.Context, r Result) error {
 }
 
 // wishers are the Ingresses that asked for a certificate.
-func wishers(c CertificateNews, byName map[string]*networkingv1.Ingress) []*networkingv1.Ingress {
-	var list []*networkingv1.Ingress
+func wishers(c CertificateNews, byName map[string]*Ingress) []*Ingress {
+	var list []*Ingress
 	for _, source := range c.Sources {
 		rest, ok := strings.CutPrefix(source, "ingress ")
 		name, _, _ := strings.Cut(rest, " ")

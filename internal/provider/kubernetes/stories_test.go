@@ -83,19 +83,19 @@ func readObjects(t testing.TB, o *Objects, text []byte) {
 		case "Ingress":
 			in := &networkingv1.Ingress{}
 			take(in)
-			o.Ingresses = append(o.Ingresses, in)
+			o.Ingresses = append(o.Ingresses, ingressOf(in))
 		case "IngressClass":
 			c := &networkingv1.IngressClass{}
 			take(c)
-			o.Classes = append(o.Classes, c)
+			o.Classes = append(o.Classes, classOf(c))
 		case "Service":
 			s := &corev1.Service{}
 			take(s)
-			o.Services = append(o.Services, s)
+			o.Services = append(o.Services, serviceOf(s))
 		case "EndpointSlice":
 			s := &discoveryv1.EndpointSlice{}
 			take(s)
-			o.Slices = append(o.Slices, s)
+			o.Slices = append(o.Slices, sliceOf(s))
 		case "Secret":
 			s := &corev1.Secret{}
 			take(s)
@@ -112,7 +112,7 @@ func readObjects(t testing.TB, o *Objects, text []byte) {
 				}
 				s.Data[k] = []byte(v)
 			}
-			o.Secrets = append(o.Secrets, s)
+			o.Secrets = append(o.Secrets, secretOf(s))
 		default:
 			if head.Unread == "" {
 				t.Fatalf("no object: %s", doc)
@@ -224,7 +224,7 @@ func tell(t testing.TB, result Result) string {
 		}
 		about := ""
 		if f.Ingress != nil {
-			about = " " + nameOf(f.Ingress).String()
+			about = " " + f.Ingress.Name.String()
 		}
 		fmt.Fprintf(&b, "%s %s%s: %s\n", word, f.Reason, about, f.Problem)
 	}

@@ -15,13 +15,13 @@ import (
 // of its Service that are a matter of the route. It is done by making a 1.x
 // frontend of them and having that translated. key is nil for routes that have
 // no path of their own.
-func (t *translation) through(in *networkingv1.Ingress, n *notes, name string, r *config.Router, key *routeKey, p *pool) {
+func (t *translation) through(in *Ingress, n *notes, name string, r *config.Router, key *routeKey, p *pool) {
 	if n.broken {
 		r.Middlewares = []string{name + "/refused"} // no such middleware, on purpose
 		return
 	}
 	template := key != nil && key.kind == networkingv1.PathTypeImplementationSpecific && strings.ContainsAny(key.path, "{}")
-	if n.written == nil && p.tuning == nil && !template {
+	if n.written == nil && (p.tuning == nil || p.tuning.empty) && !template {
 		return
 	}
 	rule, trouble := n.rule(key)
@@ -44,7 +44,7 @@ func (t *translation) through(in *networkingv1.Ingress, n *notes, name string, r
 	}
 	for _, m := range made.Middlewares {
 		if declared, ok := routing.Middlewares[m]; ok {
-			t.out.Middlewares[m] = n.named(declared)
+			t.middleware(m, n.named(declared))
 		}
 		r.Middlewares = append(r.Middlewares, m)
 	}
@@ -82,7 +82,7 @@ func (t *translation) frontend(n *notes, name, rule string, key *routeKey, p *po
 		own.put("redirect.replacement", scalar(ro, "${1}/"+strings.ReplaceAll(strings.TrimLeft(root, "/"), "$", "$$")))
 	}
 	backend := newTree(o)
-	if p.tuning != nil {
+	if p.tuning != nil && !p.tuning.empty {
 		backend = p.tuning.backend
 	}
 	group := func(name string, node *config.Node) *config.Node {
@@ -141,10 +141,10 @@ func (t *translation) rewrite(n *notes, name string, r *config.Router, key *rout
 	literal := strings.ReplaceAll(strings.TrimRight(target, "/"), "$", "$$")
 	o := r.Origin
 	o.Key = n.written["rewrite-target"].key
-	t.out.Middlewares[name+"/rewrite"] = config.Middleware{Origin: o, Kind: "replacePathRegex", Params: &config.Node{Kind: config.Map, Origin: o, Fields: []config.Field{
+	t.middleware(name+"/rewrite", config.Middleware{Origin: o, Kind: "replacePathRegex", Params: &config.Node{Kind: config.Map, Origin: o, Fields: []config.Field{
 		{Name: "regex", Origin: o, Node: scalar(o, "^"+regexp.QuoteMeta(strings.TrimRight(key.path, "/"))+"(/.*)?$")},
 		{Name: "replacement", Origin: o, Node: scalar(o, literal+"${1}")},
-	}}}
+	}}})
 	r.Middlewares = append(r.Middlewares, name+"/rewrite")
 }
 
@@ -161,7 +161,7 @@ func (n *notes) named(m config.Middleware) config.Middleware {
 }
 
 // sayOnce reports what is wrong with annotations once for all paths.
-func (t *translation) sayOnce(in *networkingv1.Ingress, n *notes, p config.Problem) {
+func (t *translation) sayOnce(in *Ingress, n *notes, p config.Problem) {
 	id := p.Origin.String() + p.Message
 	if n.said[id] {
 		return

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse/internal/config"
 )
@@ -27,14 +26,14 @@ const acmeAnnotation = "kubernetes.io/tls-acme"
 
 // checked is what is known about the certificate in a Secret.
 type checked struct {
-	secret *corev1.Secret
+	secret *Secret
 	names  []string
 	err    error
 }
 
 // certificate reads a Secret's certificate, or remembers having done so.
-func (tr *Translator) certificate(s *corev1.Secret) checked {
-	if known, ok := tr.certificates[nameOf(s)]; ok && known.secret == s {
+func (tr *Translator) certificate(s *Secret) checked {
+	if known, ok := tr.certificates[s.Name]; ok && known.secret == s {
 		return known
 	}
 	c := checked{secret: s}
@@ -48,25 +47,13 @@ func (tr *Translator) certificate(s *corev1.Secret) checked {
 		}
 	}
 	c.err = err
-	if tr.certificates == nil {
-		tr.certificates = map[Name]checked{}
-	}
-	tr.certificates[nameOf(s)] = c
+	tr.certificates[s.Name] = c
 	return c
-}
-
-// forget drops what is known of Secrets nobody names any more.
-func (tr *Translator) forget(used map[Name]bool) {
-	for name := range tr.certificates {
-		if _, ok := used[name]; !ok {
-			delete(tr.certificates, name)
-		}
-	}
 }
 
 // tls gives the certificates an Ingress brings, and wishes for those it names
 // hosts for and has no Secret of.
-func (t *translation) tls(in *networkingv1.Ingress) {
+func (t *translation) tls(in *Ingress) {
 	acme := strings.ToLower(in.Annotations[acmeAnnotation])
 	for i, entry := range in.Spec.TLS {
 		o := originOf(in, fmt.Sprintf("spec.tls[%d]", i))
@@ -89,7 +76,7 @@ func (t *translation) tls(in *networkingv1.Ingress) {
 	}
 }
 
-func ruleHosts(in *networkingv1.Ingress) []string {
+func ruleHosts(in *Ingress) []string {
 	var hosts []string
 	for _, r := range in.Spec.Rules {
 		hosts = append(hosts, r.Host)
@@ -98,7 +85,7 @@ func ruleHosts(in *networkingv1.Ingress) []string {
 }
 
 // owned gives those hosts that the Ingress may speak for, cleaned, once each.
-func (t *translation) owned(in *networkingv1.Ingress, hosts []string) []string {
+func (t *translation) owned(in *Ingress, hosts []string) []string {
 	var list []string
 	for _, h := range hosts {
 		if h = cleanHost(h); h != "" && t.claims.allows(in, h) && !slices.Contains(list, h) {
@@ -110,14 +97,14 @@ func (t *translation) owned(in *networkingv1.Ingress, hosts []string) []string {
 
 func (t *translation) wish(o config.Origin, secret config.SecretName, hosts ...string) {
 	if len(hosts) > 0 {
-		t.out.Wishes = append(t.out.Wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}, Secret: secret})
+		t.now.wishes = append(t.now.wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}, Secret: secret})
 	}
 }
 
 // brought takes a Secret's certificate for the hosts that are the Ingress's;
 // a certificate for somebody else's host is not served there. false: there is
 // no Secret, or it is one of ours, so a certificate may be wished for.
-func (t *translation) brought(in *networkingv1.Ingress, secret string, o config.Origin) bool {
+func (t *translation) brought(in *Ingress, secret string, o config.Origin) bool {
 	s, err := t.secret(in, secret, true)
 	name := Name{in.Namespace, secret}
 	switch {
@@ -128,7 +115,7 @@ func (t *translation) brought(in *networkingv1.Ingress, secret string, o config.
 		t.find(in, SecretMissing, config.Problem{Origin: o, Warning: true,
 			Message: fmt.Sprintf("there is no Secret %s; a certificate is asked for where a resolver is on", name)})
 		return false
-	case s.Labels[managedBy] == us:
+	case s.Ours:
 		return false
 	}
 	c := t.translator.certificate(s)
@@ -143,7 +130,7 @@ func (t *translation) brought(in *networkingv1.Ingress, secret string, o config.
 			Message: fmt.Sprintf("the certificate of Secret %s covers no host of this Ingress; it is not served", name)})
 		return true
 	}
-	t.out.Certificates = append(t.out.Certificates, config.Certificate{
+	t.now.certificates = append(t.now.certificates, config.Certificate{
 		Origin: o, CertFile: string(s.Data[corev1.TLSCertKey]), KeyFile: string(s.Data[corev1.TLSPrivateKeyKey]), Hosts: hosts,
 	})
 	return true
@@ -151,14 +138,15 @@ func (t *translation) brought(in *networkingv1.Ingress, secret string, o config.
 
 // coveredHosts are the names a certificate may be served for: hosts of the
 // Ingress, and, if it has the routes without a host, names nobody has.
-func (t *translation) coveredHosts(in *networkingv1.Ingress, names []string) []string {
+func (t *translation) coveredHosts(in *Ingress, names []string) []string {
 	var hosts []string
-	for _, host := range hostsOf(in) {
+	for _, host := range t.hosts(in) {
 		if host != "" && t.claims.allows(in, host) && covered(names, host) {
 			hosts = append(hosts, host)
 		}
 	}
-	if slices.Contains(hostsOf(in), "") && t.claims.allows(in, "") {
+	if slices.Contains(t.hosts(in), "") && t.claims.allows(in, "") {
+		t.now.open = true
 		for _, n := range names {
 			if t.claims.over(n) == nil && !t.foreignBelow(in, n) {
 				hosts = append(hosts, n)
@@ -178,7 +166,7 @@ func covered(names []string, host string) bool {
 }
 
 // foreignBelow tells whether another namespace has a host under a wildcard.
-func (t *translation) foreignBelow(in *networkingv1.Ingress, wildcard string) bool {
+func (t *translation) foreignBelow(in *Ingress, wildcard string) bool {
 	parent, ok := strings.CutPrefix(wildcard, "*")
 	if !ok {
 		return false

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse/internal/config"
@@ -20,10 +19,18 @@ const (
 	maxAnnotation = 64 << 10 // bytes of one annotation
 )
 
-// Translator turns objects into routing. It remembers which Secrets held a
-// certificate; otherwise the result depends on its arguments alone. It may be
-// used by one goroutine at a time.
+// Translator turns objects into routing. It remembers what each Ingress came to,
+// and what that stands on, and does again only what stands on something else now;
+// the result is that of a new one (TestRemembered). It may be used by one goroutine
+// at a time.
 type Translator struct {
+	settings     Settings
+	unread       string // the kinds that were, and why
+	blind        bool   // slices are among them
+	parts        map[Name]*part
+	pools        map[poolKey]*pool
+	tunings      map[Name]*tuning // by Service
+	byService    map[Name][]*pool // those in use
 	certificates map[Name]checked
 }
 
@@ -31,30 +38,39 @@ type Translator struct {
 // alone, or answers 503 where its absence would let requests reach something
 // else; a finding tells of it.
 func (tr *Translator) Translate(o Objects, s Settings) Result {
+	tr.begin(o, s)
 	t := &translation{
 		translator: tr, objects: o, settings: s, index: newIndex(o),
-		pools: map[poolKey]*pool{}, tunings: map[Name]*tuning{}, secrets: map[Name]bool{},
+		parts: make(map[Name]*part, len(tr.parts)), pools: make(map[poolKey]*pool, len(tr.pools)),
+		tunings: map[Name]*tuning{}, secrets: map[Name]bool{}, toldOf: map[*tuning]bool{},
 		out: config.Routing{
 			Routers: make(map[string]config.Router, len(o.Ingresses)), Middlewares: map[string]config.Middleware{},
 			Services: make(map[string]config.Service, len(o.Services)),
 		},
+		now: &part{},
 	}
-	t.unread()
-	var ours []*networkingv1.Ingress
+	t.missing()
+	var ours []*Ingress
 	class := newClasses(o, s)
 	for _, in := range o.Ingresses {
-		if in.DeletionTimestamp == nil && class.serves(in) {
+		if !in.Leaving && class.serves(in) {
 			ours = append(ours, in)
 		}
 	}
 	byAge(ours)
 	t.claimHosts(ours)
-	t.taken = make(map[routeKey]*networkingv1.Ingress, len(ours))
+	t.declare(t.now)
+	t.taken = make(map[routeKey]*Ingress, len(ours))
 	for _, in := range ours {
-		t.ingress(in)
+		p := tr.parts[in.Name]
+		if p == nil || !t.stands(p, in) {
+			p = t.ingress(in)
+		}
+		t.parts[in.Name] = p
+		t.declare(p)
 	}
 	t.close()
-	tr.forget(t.secrets)
+	tr.remember(t)
 	slices.SortStableFunc(t.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Problem.Origin.Source, b.Problem.Origin.Source), cmp.Compare(a.Problem.String(), b.Problem.String()))
 	})
@@ -68,9 +84,13 @@ type translation struct {
 	settings   Settings
 	index      index
 	claims     claims
-	taken      map[routeKey]*networkingv1.Ingress // who has a path of a host
+	taken      map[routeKey]*Ingress // who has a path of a host
+	parts      map[Name]*part        // by Ingress
 	pools      map[poolKey]*pool
 	tunings    map[Name]*tuning // by Service
+	toldOf     map[*tuning]bool // its findings are among ours
+	closes     map[*Ingress]*notes
+	now        *part // what is found and made belongs to
 	secrets    map[Name]bool
 	out        config.Routing
 	findings   []Finding
@@ -82,15 +102,15 @@ type routeKey struct {
 	kind       networkingv1.PathType
 }
 
-func (t *translation) find(in *networkingv1.Ingress, reason string, p config.Problem) {
+func (t *translation) find(in *Ingress, reason string, p config.Problem) {
 	if in != nil && p.Object == "" {
-		p.Object = "ingress " + nameOf(in).String()
+		p.Object = "ingress " + in.Name.String()
 	}
-	t.findings = append(t.findings, Finding{in, reason, p})
+	t.now.findings = append(t.now.findings, Finding{in, reason, p})
 }
 
-// unread tells of kinds that are not known.
-func (t *translation) unread() {
+// missing tells of kinds that are not known.
+func (t *translation) missing() {
 	for _, kind := range slices.Sorted(maps.Keys(t.objects.Unread)) {
 		t.find(nil, KindUnread, config.Problem{
 			Origin: config.Origin{Provider: name, Source: kind}, Warning: true,
@@ -100,9 +120,14 @@ func (t *translation) unread() {
 	}
 }
 
-// ingress makes the routes of one Ingress.
-func (t *translation) ingress(in *networkingv1.Ingress) {
+// ingress makes what one Ingress comes to.
+func (t *translation) ingress(in *Ingress) *part {
+	t.now = &part{in: in, hosts: t.hosts(in)}
+	for _, host := range t.now.hosts {
+		t.now.allowed = append(t.now.allowed, t.claims.allows(in, host))
+	}
 	n := t.notes(in)
+	t.now.notes = n
 	var order []routeKey
 	backends := map[routeKey][]networkingv1.IngressBackend{}
 	paths := 0
@@ -132,8 +157,11 @@ func (t *translation) ingress(in *networkingv1.Ingress) {
 	for _, key := range order {
 		t.path(in, n, key, backends[key])
 	}
-	t.defaultBackend(in, n)
+	if in.Spec.DefaultBackend != nil {
+		t.now.fallback = t.told(in, *in.Spec.DefaultBackend, n)
+	}
 	t.tls(in)
+	return t.now
 }
 
 // keyOf is a path as it is compared; an element-wise prefix has no final slash.
@@ -159,13 +187,14 @@ func keyOf(host string, p networkingv1.HTTPIngressPath) (key routeKey, trouble s
 }
 
 // path makes the route of one path.
-func (t *translation) path(in *networkingv1.Ingress, n *notes, key routeKey, backends []networkingv1.IngressBackend) {
-	if first := t.taken[key]; first != nil {
+func (t *translation) path(in *Ingress, n *notes, key routeKey, backends []networkingv1.IngressBackend) {
+	first := t.taken[key]
+	t.now.keys = append(t.now.keys, usedKey{key, first})
+	if first != nil {
 		t.find(in, PathConflict, config.Problem{Origin: originOf(in, "spec.rules"),
-			Message: fmt.Sprintf("%s%s is a path of Ingress %s already, which is older; it is left out", key.host, key.path, nameOf(first))})
+			Message: fmt.Sprintf("%s%s is a path of Ingress %s already, which is older; it is left out", key.host, key.path, first.Name)})
 		return
 	}
-	t.taken[key] = in
 	name := routeName(in, key.host, key.kind, key.path)
 	pools := make([]*pool, len(backends))
 	for i, b := range backends {
@@ -177,40 +206,23 @@ func (t *translation) path(in *networkingv1.Ingress, n *notes, key routeKey, bac
 	}
 	if len(pools) > 1 {
 		r.Service = name
-		t.out.Services[name] = t.shares(in, n, backends, pools)
+		t.now.services = append(t.now.services, declared[config.Service]{name, t.shares(in, n, backends, pools)})
 	}
 	r.Rule = hostRule(key.host, pathRule(key))
 	t.through(in, n, name, &r, &key, pools[0])
 	if all := "PathPrefix(`/`)"; r.Rule == hostRule(key.host, all) || r.Rule == hostRule(key.host, "("+all+")") {
-		t.claims[key.host].root = true
+		t.now.roots = append(t.now.roots, key.host)
 	}
-	t.out.Routers[name] = r
+	t.now.routers = append(t.now.routers, declared[config.Router]{name, r})
 }
 
 // told is a backend whose trouble is reported to the Ingress that names it.
-func (t *translation) told(in *networkingv1.Ingress, b networkingv1.IngressBackend, n *notes) *pool {
+func (t *translation) told(in *Ingress, b networkingv1.IngressBackend, n *notes) *pool {
 	p := t.backend(in, b, n.scheme)
 	if p.trouble != "" {
 		t.find(in, BackendMissing, config.Problem{Origin: originOf(in, "spec"), Allowed: p.allowed, Message: p.trouble + "; its paths answer 503"})
 	}
 	return p
-}
-
-// defaultBackend keeps an Ingress's default backend for its hosts, or for all
-// hosts nobody names if it has no rules.
-func (t *translation) defaultBackend(in *networkingv1.Ingress, n *notes) {
-	if in.Spec.DefaultBackend == nil {
-		return
-	}
-	p := t.told(in, *in.Spec.DefaultBackend, n)
-	for _, host := range hostsOf(in) {
-		if !t.claims.allows(in, host) {
-			continue
-		}
-		if c := t.claims[host]; c.fallback == "" {
-			c.fallback, c.fallbackOf, c.notes, c.pool = p.name, in, n, p
-		}
-	}
 }
 
 func (t *translation) passHost() *bool {
@@ -248,12 +260,12 @@ func priority(host string, kind, length int) int {
 }
 
 // routeName is unambiguous: only the path, which comes last, may have a slash.
-func routeName(in *networkingv1.Ingress, host string, kind networkingv1.PathType, path string) string {
+func routeName(in *Ingress, host string, kind networkingv1.PathType, path string) string {
 	sign := map[networkingv1.PathType]string{networkingv1.PathTypeExact: "=", networkingv1.PathTypeImplementationSpecific: "~"}[kind]
 	if path == "" {
 		path = "/"
 	}
-	return strings.ReplaceAll(in.Namespace+"/"+in.Name+"/"+host+sign+path, "@", "%40")
+	return strings.ReplaceAll(in.Name.String()+"/"+host+sign+path, "@", "%40")
 }
 
 // hostRule and pathRule write rules; every text of an object is quoted.
@@ -287,7 +299,7 @@ func quote(s string) string {
 
 // shares spreads the requests of a path that an Ingress names several times
 // over its backends: by service-weights, else alike.
-func (t *translation) shares(in *networkingv1.Ingress, n *notes, backends []networkingv1.IngressBackend, pools []*pool) config.Service {
+func (t *translation) shares(in *Ingress, n *notes, backends []networkingv1.IngressBackend, pools []*pool) config.Service {
 	s := config.Service{Origin: originOf(in, "spec.rules"), Weighted: &config.Weighted{}}
 	weights := n.weightsOf(backends)
 	seen := map[string]bool{}
@@ -302,10 +314,11 @@ func (t *translation) shares(in *networkingv1.Ingress, n *notes, backends []netw
 
 // secret looks for a Secret in the Ingress's own namespace: there is no way to
 // name another's.
-func (t *translation) secret(in *networkingv1.Ingress, secret string, tls bool) (*corev1.Secret, error) {
+func (t *translation) secret(in *Ingress, secret string, tls bool) (*Secret, error) {
 	name := Name{in.Namespace, secret}
-	t.secrets[name] = t.secrets[name] || tls
-	if s := t.index.secrets[name]; s != nil {
+	s := t.index.secrets[name]
+	t.now.secrets = append(t.now.secrets, usedSecret{name, tls, s})
+	if s != nil {
 		return s, nil
 	}
 	if err := t.objects.Unread["secrets"]; err != nil {

@@ -34,7 +34,7 @@ func (r tenant) meta(name string) metav1.ObjectMeta {
 func (r tenant) objects() Objects {
 	var o Objects
 	for i := range 1 + r.IntN(4) {
-		o.Ingresses = append(o.Ingresses, r.ingress(fmt.Sprintf("in%d", i)))
+		o.Ingresses = append(o.Ingresses, ingressOf(r.ingress(fmt.Sprintf("in%d", i))))
 	}
 	for _, name := range []string{"a", "b"} {
 		if r.IntN(4) == 0 {
@@ -47,12 +47,12 @@ func (r tenant) objects() Objects {
 		if r.IntN(8) == 0 {
 			s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "b.b.example.com"
 		}
-		o.Services = append(o.Services, s)
+		o.Services = append(o.Services, serviceOf(s))
 		port := int32(8080)
 		slice := &discoveryv1.EndpointSlice{ObjectMeta: r.meta(name + "-1"), Ports: []discoveryv1.EndpointPort{{Port: &port}}}
 		slice.Labels = map[string]string{discoveryv1.LabelServiceName: name}
 		slice.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprintf("10.%d.0.%d", len(r.namespace), 1+r.IntN(3))}}}
-		o.Slices = append(o.Slices, slice)
+		o.Slices = append(o.Slices, sliceOf(slice))
 	}
 	return o
 }
@@ -121,6 +121,9 @@ func TestTenants(t *testing.T) {
 			}
 		}
 		for _, in := range b.Ingresses {
+			if in.Annotations == nil {
+				in.Annotations = map[string]string{}
+			}
 			in.Annotations[GrantAnnotation] = "a"
 		}
 		granted := new(Translator).Translate(both, Settings{})
@@ -193,9 +196,9 @@ func FuzzTranslate(f *testing.F) {
 		in.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{host}, SecretName: secret}}
 		plain := in.DeepCopy()
 		plain.Name, plain.Annotations = "plain", map[string]string{key: value}
-		o := Objects{Ingresses: []*networkingv1.Ingress{in, plain},
-			Services: []*corev1.Service{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: service, Annotations: map[string]string{key: value}}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: port, Port: 80}}}}},
-			Secrets:  []*corev1.Secret{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: secret}, Data: map[string][]byte{"auth": []byte(data), "tls.crt": []byte(value)}}}}
+		o := Objects{Ingresses: []*Ingress{ingressOf(in), ingressOf(plain)},
+			Services: []*Service{serviceOf(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: service, Annotations: map[string]string{key: value}}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: port, Port: 80}}}})},
+			Secrets:  []*Secret{secretOf(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: secret}, Data: map[string][]byte{"auth": []byte(data), "tls.crt": []byte(value)}})}}
 		r := new(Translator).Translate(o, Settings{ExternalNames: true})
 		for name := range maps.All(r.Routing.Routers) {
 			router := r.Routing.Routers[name]
