@@ -28,6 +28,8 @@ var allowed = map[string][]string{
 	"kubeclient": {},
 	// what a process gets from the one before it, and gives to the next
 	"handover": {},
+	// when files change, as the operating system tells it
+	"filewatch": {},
 	// where tests end the process; empty in every other build
 	"killpoint": {"store"},
 	// how near the process is to the memory it may use
@@ -65,7 +67,7 @@ var allowed = map[string][]string{
 	// row 3: what joins a half to its sources
 	"proxy":               {"config", "http1", "middleware", "route", "upstream", "wire"},
 	"traefik1":            {"config", "store"},
-	"provider/file":       {"config", "provider", "traefik1"},
+	"provider/file":       {"config", "filewatch", "provider", "traefik1"},
 	"provider/kubernetes": {"config", "kubeclient", "provider", "traefik1"},
 	"provider/kv":         {"config", "provider", "store", "traefik1"},
 	"store/filestore":     {"store"},

@@ -1,7 +1,8 @@
 // Package file takes routing configuration from files: one, or all of a
 // folder, TOML or YAML, in our own form and in Traefik 1.x's side by side. It
-// notices changes by looking, several times a second, which works the same for
-// editors that rename, for ConfigMaps that swap a link and on network disks.
+// takes a change when its writer is done, as the system tells it (package
+// filewatch), and looks at everything every few seconds besides; where the
+// system tells nothing, it looks several times a second.
 package file
 
 import (
@@ -11,17 +12,19 @@ import (
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/filewatch"
 	"gatehouse/internal/traefik1"
 )
 
 // name of the provider, which qualifies what it publishes: web@file.
 const name = "file"
 
-// A look at the files costs at most a hundredth of the time between two.
+// Looking at all files costs at most a hundredth of the time between two
+// looks.
 const (
-	interval    = 50 * time.Millisecond
-	maxInterval = 2 * time.Second
-	costFactor  = 100
+	interval   = 50 * time.Millisecond // where nothing tells of changes, and to see whether one stays
+	safety     = 2 * time.Second       // where something does
+	costFactor = 100
 )
 
 // Options of a Provider. One of Filename and Directory is set.
@@ -32,7 +35,9 @@ type Options struct {
 	// Static says that Filename is the file of the static configuration as
 	// well, so that keys at its top which are no routing are not ours.
 	Static bool
-	Logger *slog.Logger
+	// Watches is how the system is asked for changes.
+	Watches filewatch.Options
+	Logger  *slog.Logger
 }
 
 // Provider implements provider.Provider.
@@ -45,29 +50,34 @@ func New(o Options) *Provider { return &Provider{o} }
 func (p *Provider) Name() string { return name }
 
 // Run publishes what the files say, and again when that has changed. A file
-// that cannot be read or parsed keeps what it said last, with a problem.
+// that cannot be read or parsed keeps what it said last, with a problem. The
+// first time it waits, for a second at most, for who is just writing.
 func (p *Provider) Run(ctx context.Context, publish func(config.Routing, []config.Problem)) error {
 	if (p.o.Filename == "") == (p.o.Directory == "") {
 		return fmt.Errorf("file provider: filename %q and directory %q: one of them is needed", p.o.Filename, p.o.Directory)
 	}
-	l := loader{options: p.o, files: map[string]*loaded{}}
-	first := true
+	if !p.o.Watch {
+		p.o.Watches.Most = -1
+	}
+	watcher := filewatch.New(p.o.Watches)
+	defer watcher.Close()
+	l := newLoader(p.o, watcher)
+	var events []filewatch.Event
+	changed, published, start := false, false, time.Now()
 	for {
-		start := time.Now()
-		if l.look(start) || first {
-			first = false
+		changed = l.turn(events) || changed
+		if published && changed || !published && (l.settled() || time.Since(start) >= settle) {
 			routing, problems := l.routing()
 			publish(routing, problems)
+			changed, published = false, true
 			p.o.Logger.Info("routing files read", "files", len(l.files), "routers", len(routing.Routers), "problems", len(problems))
 		}
-		if !p.o.Watch {
+		if published && !p.o.Watch {
 			<-ctx.Done()
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if events = watcher.Wait(ctx, l.next()); ctx.Err() != nil {
 			return nil
-		case <-time.After(min(max(interval, costFactor*time.Since(start)), maxInterval)):
 		}
 	}
 }

@@ -29,9 +29,13 @@ type heard struct {
 	times    int
 	routing  config.Routing
 	problems []config.Problem
+	check    func(config.Routing) // of everything published; nil: none
 }
 
 func (h *heard) publish(r config.Routing, p []config.Problem) {
+	if h.check != nil {
+		h.check(r)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.times++
@@ -64,10 +68,24 @@ func (h *heard) want(t *testing.T, problem string, routers ...string) {
 	}
 }
 
+// start runs a provider that looks at files, for tests without the system's
+// time and so without the system's watches.
 func start(t *testing.T, o Options) *heard {
 	t.Helper()
-	o.Logger = slog.New(slog.DiscardHandler)
+	o.Watches.Most = -1
+	return run(t, o)
+}
+
+func run(t *testing.T, o Options) *heard {
+	t.Helper()
 	h := &heard{}
+	listen(t, o, h)
+	return h
+}
+
+func listen(t *testing.T, o Options, h *heard) {
+	t.Helper()
+	o.Logger = slog.New(slog.DiscardHandler)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- New(o).Run(ctx, h.publish) }()
@@ -77,7 +95,6 @@ func start(t *testing.T, o Options) *heard {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return h
 }
 
 func write(t *testing.T, path, text string) {

@@ -1,82 +1,168 @@
 package file
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
+	"runtime"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/filewatch"
 	"gatehouse/internal/traefik1"
 )
 
-const (
-	maxFile  = 16 << 20 // bytes read of one file; the parser refuses more
-	maxDepth = 16       // folders within folders
-	// settle bounds how long a file that keeps changing is waited for.
-	settle = time.Second
-	// fresh: a file changed this lately may change again without its time of
-	// change showing it, so its text is compared as well.
-	fresh = 2 * time.Second
-)
-
-// loaded is what is known of one file.
-type loaded struct {
-	stamp    stamp
-	text     []byte
-	routing  config.Routing // of the last text that was well formed
-	problems []config.Problem
-	changing *change // seen different once, not yet twice
-}
-
-// stamp tells most changes of a file without reading it.
-type stamp struct {
-	size     int64
-	modified time.Time
-}
-
-// change is a new state of a file that is taken once it has stayed for one
-// look: until then somebody may still be writing.
-type change struct {
-	gone  bool
-	text  []byte
-	since time.Time
-}
-
-// loader looks at files.
+// loader keeps what the files say. It looks at the files that events name, at
+// those that are not settled, and now and then at all.
 type loader struct {
 	options Options
+	watcher *filewatch.Watcher
 	files   map[string]*loaded
+	tree    tree
 	trouble []config.Problem // of the folder
+	blind   error            // why the system does not tell of every change
 	began   bool
+	all     time.Time         // when to look at everything
+	pending []filewatch.Event // came while files were read
 }
 
-// look takes in what has changed and says whether anything has.
-func (l *loader) look(now time.Time) bool {
-	paths, err := l.paths()
-	changed := l.setTrouble(err)
-	if err == nil {
-		for path, f := range l.files {
-			if !slices.Contains(paths, path) && f.settled(change{gone: true, since: now}, now) {
-				delete(l.files, path)
-				changed = true
+func newLoader(o Options, w *filewatch.Watcher) *loader {
+	return &loader{options: o, watcher: w, files: map[string]*loaded{}}
+}
+
+// turn takes in what has changed and says whether anything has.
+func (l *loader) turn(events []filewatch.Event) (changed bool) {
+	start := time.Now()
+	events = append(l.pending, events...)
+	l.pending = nil
+	due := map[string]bool{}
+	everything := l.note(events, due, start) || !start.Before(l.all)
+	if everything {
+		changed = l.list(due)
+	}
+	for path, f := range l.files {
+		if !f.writing.IsZero() && !f.busy(start) {
+			f.writing = time.Time{}
+			due[path] = true
+		}
+		if f.changing != nil {
+			due[path] = true
+		}
+	}
+	if l.look(due, start) {
+		changed = true
+	}
+	l.began = true
+	if everything {
+		every := safety
+		if l.blind != nil {
+			every = interval
+		}
+		l.all = start.Add(min(max(every, costFactor*time.Since(start)), safety))
+	}
+	return changed
+}
+
+// next says how long there is nothing to do unless something happens.
+func (l *loader) next() time.Duration {
+	const least = time.Millisecond
+	if l.pending != nil {
+		return least
+	}
+	now := time.Now()
+	next := l.all.Sub(now)
+	for _, f := range l.files {
+		switch {
+		case !f.writing.IsZero():
+			next = min(next, f.writing.Add(held).Sub(now))
+		case f.changing != nil:
+			next = min(next, f.changing.seen.Add(f.changing.stays()).Sub(now))
+		}
+	}
+	return max(next, least)
+}
+
+// note takes in events: it marks the files they are about, adds those that are
+// to be looked at to due, and says whether to look at everything.
+func (l *loader) note(events []filewatch.Event, due map[string]bool, now time.Time) (everything bool) {
+	for _, e := range events {
+		paths, all := l.tree.affected(e)
+		everything = everything || all
+		for _, path := range paths {
+			f, known := l.files[path]
+			if !known {
+				f = &loaded{real: e.Path}
+				l.files[path] = f
+			}
+			if _, listed := l.tree.files[path]; !listed {
+				l.tree.add(path, place{real: e.Path})
+			}
+			switch e.Op {
+			case filewatch.Created, filewatch.Writing:
+				f.writing, f.whole, f.changing = now, false, nil
+			case filewatch.Whole:
+				f.writing, f.whole, f.changing = time.Time{}, true, nil
+				due[path] = true
+			case filewatch.Touched:
+				due[path] = true
 			}
 		}
 	}
-	for _, path := range paths {
-		if l.lookAt(path, now) {
-			changed = true
+	return everything
+}
+
+// list finds the files there are, and watches the folders that say so. If the
+// folder cannot be read, all stays as it is.
+func (l *loader) list(due map[string]bool) (changed bool) {
+	var t tree
+	var err error
+	for range 3 { // what is watched only now may have changed since it was listed
+		t, err = plant(l.options)
+		fresh, blind := l.watcher.Watch(t.watch)
+		l.setBlind(blind)
+		if !fresh {
+			break
 		}
 	}
-	l.began = true
+	changed = l.setTrouble(err)
+	if err != nil {
+		t.files, t.reals = l.tree.files, l.tree.reals
+	}
+	l.tree = t
+	for path, place := range t.files {
+		f, known := l.files[path]
+		if !known {
+			f = &loaded{}
+			l.files[path] = f
+		}
+		if l.began && place.real != f.real && (known || place.link) {
+			// Somebody made a link lead elsewhere: that is what shall hold.
+			f.whole, f.writing = true, time.Time{}
+		}
+		f.real = place.real
+	}
+	for path, f := range l.files {
+		if err != nil {
+			f.changing = nil
+			continue
+		}
+		due[path] = true
+	}
 	return changed
+}
+
+func (l *loader) setBlind(err error) {
+	if l.options.Watch && fmt.Sprint(err) != fmt.Sprint(l.blind) {
+		if err != nil {
+			l.options.Logger.Info("the system does not tell of all changes of routing files; they are looked at instead", "err", err, "every", interval)
+		} else {
+			l.options.Logger.Info("the system tells of changes of routing files")
+		}
+	}
+	l.blind = err
 }
 
 func (l *loader) setTrouble(err error) bool {
@@ -100,83 +186,107 @@ func unreadable(path string, err error) config.Problem {
 	}
 }
 
-// lookAt takes in one file.
-func (l *loader) lookAt(path string, now time.Time) bool {
-	f, known := l.files[path]
-	if !known {
-		f = &loaded{}
-	}
-	at, text, err := readIfChanged(path, f, now)
-	if err != nil {
-		if l.options.Filename == "" && errors.Is(err, fs.ErrNotExist) {
-			return false // gone since the folder was read
+// look takes in the files that are due and says whether they say anything
+// else.
+func (l *loader) look(due map[string]bool, now time.Time) (changed bool) {
+	found := map[string]*change{}
+	for path := range due {
+		f := l.files[path]
+		if f.busy(now) {
+			continue
 		}
-		l.files[path] = f
-		f.stamp = stamp{}
-		problems := []config.Problem{unreadable(path, err)}
-		changed := !slices.Equal(problems, f.problems)
-		f.problems = problems
-		return changed
+		_, listed := l.tree.files[path]
+		c := f.read(path, listed, now)
+		if c == nil {
+			f.changing, f.whole = nil, false
+			continue
+		}
+		found[path] = c
 	}
-	if text == nil {
-		f.changing = nil
-		return false
+	again := l.interrupted(now)
+	var texts []string
+	for path, c := range found {
+		switch f := l.files[path]; {
+		case again[path]:
+		case c.err != nil && !(c.gone && l.options.Filename == ""):
+			changed = f.fail(path, c.err) || changed
+		case !(l.old(*c, now) || f.believe(*c, now)):
+		case c.gone:
+			changed = changed || f.text != nil || f.problems != nil
+			delete(l.files, path)
+		default:
+			f.take(*c)
+			texts = append(texts, path)
+		}
 	}
-	if l.began && !f.settled(change{text: text, since: now}, now) {
-		l.files[path] = f
-		return false
-	}
-	l.files[path] = f
-	f.stamp, f.text, f.changing = at, text, nil
-	routing, problems, ok := l.options.parse(path, text)
-	f.problems = problems
-	if ok {
-		f.routing = routing
-	}
-	return true
+	l.parse(texts)
+	return changed || len(texts) > 0
 }
 
-// readIfChanged gives the text of a file, nil if it is the one f has.
-func readIfChanged(path string, f *loaded, now time.Time) (stamp, []byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}, nil, err
-	}
-	at := stamp{info.Size(), info.ModTime()}
-	if at == f.stamp && now.Sub(at.modified) > fresh {
-		return at, nil, nil
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return stamp{}, nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
-		return stamp{}, nil, err
-	}
-	if text == nil {
-		text = []byte{}
-	}
-	if f.text != nil && bytes.Equal(text, f.text) && f.stamp != (stamp{}) {
-		f.stamp = at
-		return at, nil, nil
-	}
-	return at, text, nil
+// old says whether c is found at the first look and nobody has just written it.
+func (l *loader) old(c change, now time.Time) bool {
+	return !l.began && !c.gone && now.Sub(c.stamp.modified) > interval
 }
 
-// settled says whether c was there at the last look too, or has been changing
-// for too long to wait.
-func (f *loaded) settled(c change, now time.Time) bool {
-	before := f.changing
-	if before == nil {
-		f.changing = &c
-		return false
+// settled says whether nothing is waited for.
+func (l *loader) settled() bool {
+	for _, f := range l.files {
+		if f.changing != nil || !f.writing.IsZero() {
+			return false
+		}
 	}
-	c.since = before.since
-	f.changing = &c
-	same := before.gone == c.gone && bytes.Equal(before.text, c.text)
-	return same || len(c.text) > 0 && now.Sub(c.since) >= settle // never a file caught empty
+	return l.pending == nil
+}
+
+// interrupted tells which files somebody has begun to write while they were
+// read: what was read of them may be half of it. Whoever writes a file anew
+// empties it first, so that the system told of it before there was a half.
+func (l *loader) interrupted(now time.Time) map[string]bool {
+	l.pending = l.watcher.Pending()
+	var files map[string]bool
+	for _, e := range l.pending {
+		if e.Op != filewatch.Created && e.Op != filewatch.Writing {
+			continue
+		}
+		paths, _ := l.tree.affected(e)
+		for _, path := range paths {
+			if files == nil {
+				files = map[string]bool{}
+			}
+			files[path] = true
+		}
+	}
+	return files
+}
+
+// parse reads the texts of files, several at once.
+func (l *loader) parse(paths []string) {
+	var wg sync.WaitGroup
+	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	panics := make(chan any, len(paths))
+	for _, path := range paths {
+		f := l.files[path]
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() {
+				if r := recover(); r != nil {
+					panics <- r
+				}
+				<-free
+			}()
+			routing, problems, ok := l.options.parse(path, f.text)
+			f.problems = problems
+			if ok {
+				f.routing = routing
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case r := <-panics:
+		panic(r) // where somebody waits for it
+	default:
+	}
 }
 
 // routing joins the files in the order of their paths. A name two files
@@ -191,41 +301,3 @@ func (l *loader) routing() (config.Routing, []config.Problem) {
 	}
 	return all, problems
 }
-
-// paths lists the files to read, sorted.
-func (l *loader) paths() ([]string, error) {
-	if l.options.Filename != "" {
-		return []string{l.options.Filename}, nil
-	}
-	return list(l.options.Directory, 0)
-}
-
-func list(folder string, depth int) ([]string, error) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
-	for _, e := range entries {
-		path := filepath.Join(folder, e.Name())
-		switch {
-		case strings.HasPrefix(e.Name(), "."): // hidden; also what a ConfigMap's links lead to
-		case e.IsDir() && depth < maxDepth:
-			below, err := list(path, depth+1)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
-			paths = append(paths, below...)
-		case !e.IsDir() && isRoutingFile(path):
-			paths = append(paths, path)
-		}
-	}
-	slices.Sort(paths)
-	return paths, nil
-}
-
-func isRoutingFile(path string) bool {
-	return slices.Contains([]string{".toml", ".yml", ".yaml"}, extension(path))
-}
-
-func extension(path string) string { return strings.ToLower(filepath.Ext(path)) }
