@@ -114,11 +114,11 @@ func protect(name string, s *config.Static, next http.Handler, log *slog.Logger)
 		if build == nil {
 			return closed(m.Kind), []config.Problem{{Origin: m.Origin, Object: "entry point " + name, Message: m.Kind + "; the API answers 503"}}
 		}
-		wrap, problems := build(m.Params, env)
-		if wrap == nil {
+		built, problems := build(m.Params, env)
+		if built.Wrap == nil {
 			return closed(m.Kind), problems
 		}
-		next = wrap(next)
+		next = built.Wrap(next)
 	}
 	return next, nil
 }

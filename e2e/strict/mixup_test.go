@@ -21,9 +21,11 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/http1"
 	"gatehouse/internal/middleware"
 	"gatehouse/internal/proxy"
 	"gatehouse/internal/upstream"
+	"gatehouse/internal/wire"
 )
 
 // mixTime is how long the mixed load lasts.
@@ -129,19 +131,20 @@ func newMixProxy(t *testing.T, origins []*mixOrigin) (p *proxy.Proxy, swap func(
 			Routers: map[string]config.Router{
 				"plain@f":    {Rule: "PathPrefix(`/`)", Service: name, EntryPoints: []string{"web"}},
 				"handlers@f": {Rule: "PathPrefix(`/m/`)", Service: name, EntryPoints: []string{"web"}, Middlewares: []string{"tag@f"}},
+				"stages@f":   {Rule: "PathPrefix(`/s/`)", Service: name, EntryPoints: []string{"web"}, Middlewares: []string{"staged@f"}},
 			},
 			Services:    map[string]config.Service{name: {LoadBalancer: lb}},
-			Middlewares: map[string]config.Middleware{"tag@f": {Kind: "tag"}},
+			Middlewares: map[string]config.Middleware{"tag@f": {Kind: "tag"}, "staged@f": {Kind: "staged"}},
 		}, reg, proxy.Options{
 			EntryPoints: []proxy.EntryPoint{{Name: "web", Address: "127.0.0.1:80"}},
-			Builders: map[string]middleware.Builder{"tag": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
-				return func(next http.Handler) http.Handler {
-					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						w.Header().Set("Passed", r.Header.Get("X-Id"))
-						next.ServeHTTP(w, r)
-					})
-				}, nil
-			}},
+			Builders: map[string]middleware.Builder{
+				"tag": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
+					return middleware.Middleware{Wrap: tag}, nil
+				},
+				"staged": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
+					return middleware.Middleware{Wrap: tag, Stage: stageTag}, nil
+				},
+			},
 		})
 		if len(problems) > 0 {
 			t.Error(problems)
@@ -150,6 +153,22 @@ func newMixProxy(t *testing.T, origins []*mixOrigin) (p *proxy.Proxy, swap func(
 	}
 	swap()
 	return p, swap
+}
+
+// tag puts a request's id on its answer.
+func tag(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Passed", r.Header.Get("X-Id"))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// stageTag is the same without handlers; it leaves some requests to them, late.
+func stageTag(x *wire.Exchange) bool {
+	id := string(x.Req.Lookup("x-id"))
+	said, _ := http1.NewEdit("X-Said", "twice")
+	passed, _ := http1.NewEdit("Passed", "-")
+	return x.Req.Edit(&said) && x.EditAnswer([]http1.Edit{passed.With(id)}) && rand.N(8) > 0
 }
 
 // mixOrigin answers a request with what it says of itself; the path says how.
@@ -334,7 +353,7 @@ func (m *mix) question() question {
 		q.method = "POST"
 		q.body = mixBody(q.id, []int{0, 1, 50, 1000, 8000}[rand.N(5)])
 	}
-	q.path = fmt.Sprintf("/%s/%s/%s/%d", []string{"p", "m"}[rand.N(2)], q.id, q.how, q.size)
+	q.path = fmt.Sprintf("/%s/%s/%s/%d", []string{"p", "m", "s"}[rand.N(3)], q.id, q.how, q.size)
 	return q
 }
 
@@ -373,7 +392,7 @@ func (m *mix) judge(who int, q question, res *http.Response) bool {
 		return err == nil
 	}
 	for _, name := range []string{"X-Id", "Passed"} {
-		if got := res.Header.Get(name); got != q.id && (name == "X-Id" || q.path[1] == 'm') {
+		if got := res.Header.Get(name); got != q.id && (name == "X-Id" || q.path[1] != 'p') {
 			m.report("id %s (%s %s): answer has %s %q", q.id, q.method, q.path, name, got)
 			return false
 		}

@@ -21,13 +21,13 @@ func (x *turn) servePlain(now int64) (keep, served bool) {
 		p.Body = (*plainBody)(x)
 	}
 	p.Status, p.Sent, p.Broken = 0, 0, false
-	p.Router, p.Service, p.Server, p.Retries, p.Upstream = "", "", "", 0, 0
+	p.Router, p.Service, p.Server, p.User, p.Retries, p.Upstream = "", "", "", "", 0, 0
 	if !o.Plain(p) {
 		return false, false
 	}
 	if o.Observe != nil {
 		e := &x.entry
-		e.Router, e.Service, e.Server, e.Retries, e.Upstream = p.Router, p.Service, p.Server, p.Retries, p.Upstream
+		e.Router, e.Service, e.Server, e.User, e.Retries, e.Upstream = p.Router, p.Service, p.Server, p.User, p.Retries, p.Upstream
 		e.Status, e.Size = p.Status, p.Sent
 	}
 	keep = !p.Broken && !p.Last

@@ -134,7 +134,7 @@ func (x *streamTurn) servePlain() (whole, served bool) {
 		p.Body = x.body()
 	}
 	p.Status, p.Sent, p.Broken, p.Last, p.Continued = 0, 0, false, false, false
-	p.Router, p.Service, p.Server, p.Retries, p.Upstream = "", "", "", 0, 0
+	p.Router, p.Service, p.Server, p.User, p.Retries, p.Upstream = "", "", "", "", 0, 0
 	if !o.Plain(p) {
 		return false, false
 	}
@@ -143,7 +143,7 @@ func (x *streamTurn) servePlain() (whole, served bool) {
 	}
 	if o.Observe != nil {
 		e := &x.entry
-		e.Router, e.Service, e.Server, e.Retries, e.Upstream = p.Router, p.Service, p.Server, p.Retries, p.Upstream
+		e.Router, e.Service, e.Server, e.User, e.Retries, e.Upstream = p.Router, p.Service, p.Server, p.User, p.Retries, p.Upstream
 		e.Status = p.Status
 	}
 	return !p.Broken, true

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"net/http"
 	"strings"
 
 	"gatehouse/internal/config"
@@ -16,9 +15,9 @@ type AddPrefix struct {
 func (p AddPrefix) Build(env Env) (Middleware, []config.Problem) {
 	prefix, ok := escapePath(strings.TrimRight(p.Prefix, "/"))
 	if !ok || !strings.HasPrefix(prefix, "/") || hasDots(prefix) {
-		return nil, []config.Problem{env.problem("prefix", "is no path", `a path that begins with a slash, such as "/app"`)}
+		return Middleware{}, []config.Problem{env.problem("prefix", "is no path", `a path that begins with a slash, such as "/app"`)}
 	}
-	return editPath(func(_ *http.Request, escaped string) (string, bool) {
-		return prefix + escaped, true
+	return editPath(teller{}, func(escaped string) (path, told string, ok bool) {
+		return prefix + escaped, "", true
 	}), nil
 }

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/http1"
+	"gatehouse/internal/wire"
 )
 
 // BasicAuth lets pass who knows a user's password.
@@ -38,14 +41,14 @@ func (p BasicAuth) Build(env Env) (Middleware, []config.Problem) {
 		problems = append(problems, env.problem("realm", "has control characters", "one line of text"))
 	}
 	if hasError(problems) {
-		return nil, problems
+		return Middleware{}, problems
 	}
 	challenge := `Basic realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
 	header := http.CanonicalHeaderKey(p.HeaderField)
 	door := newPasswordDoor(users)
-	return func(next http.Handler) http.Handler {
+	return Middleware{Stage: p.stage(door), Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			user, password, ok := r.BasicAuth()
+			user, password, ok := credentials(r.Header.Get("Authorization"))
 			if !ok || !door.opens(r.Context(), user, password) {
 				w.Header().Set("WWW-Authenticate", challenge)
 				http.Error(w, "401 unauthorized", http.StatusUnauthorized)
@@ -60,7 +63,44 @@ func (p BasicAuth) Build(env Env) (Middleware, []config.Problem) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}, problems
+	}}, problems
+}
+
+// stage lets pass whose password was found right a moment ago.
+func (p BasicAuth) stage(door *passwordDoor) Stage {
+	const authorization = "Authorization"
+	said, ok := http1.NewEdit(http.CanonicalHeaderKey(p.HeaderField), "-")
+	if p.HeaderField != "" && !ok {
+		return nil
+	}
+	remove, _ := http1.NewEdit(authorization, "")
+	return func(x *wire.Exchange) bool {
+		user, password, ok := credentials((*staged)(x).first(authorization))
+		if !ok || !door.remembers(door.digest(user, password)) {
+			return false
+		}
+		x.User = user
+		if p.HeaderField != "" {
+			said := said.With(user)
+			if !x.Req.Edit(&said) {
+				return false
+			}
+		}
+		return !p.RemoveHeader || x.Req.Edit(&remove)
+	}
+}
+
+// credentials reads an Authorization header (RFC 7617).
+func credentials(authorization string) (user, password string, ok bool) {
+	scheme, encoded, ok := strings.Cut(authorization, " ")
+	if !ok || !strings.EqualFold(scheme, "Basic") {
+		return "", "", false
+	}
+	text, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", "", false
+	}
+	return strings.Cut(string(text), ":")
 }
 
 // users collects the lines of both places.

@@ -83,7 +83,7 @@ func TestUsersFileProblemsNameTheLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, problems := declare(t, "basicAuth", `usersFile = "`+file+`"`)
-	if m != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), file+":2: ") {
+	if m.Wrap != nil || len(problems) != 1 || !strings.HasPrefix(problems[0].String(), file+":2: ") {
 		t.Errorf("got %v, want one problem at %s:2", problems, file)
 	}
 }
@@ -163,7 +163,7 @@ func FuzzParseUser(f *testing.F) {
 }
 
 func BenchmarkBasicAuth(b *testing.B) {
-	h := mustDeclare(b, "basicAuth", `users = ["u:`+bcryptSecret+`"]`)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	h := mustDeclare(b, "basicAuth", `users = ["u:`+bcryptSecret+`"]`).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	r := httptest.NewRequest("GET", "/", nil)
 	r.SetBasicAuth("u", "secret")
 	w := httptest.NewRecorder()

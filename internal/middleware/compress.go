@@ -77,9 +77,9 @@ func (p Compress) Build(env Env) (Middleware, []config.Problem) {
 	problems = append(problems, more...)
 	c.excluded, more = mediaTypes(env, "excludedContentTypes", p.ExcludedContentTypes)
 	problems = append(problems, more...)
-	return func(next http.Handler) http.Handler {
+	return Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, next) })
-	}, problems
+	}}, problems
 }
 
 func mediaTypes(env Env, key string, texts []string) ([]string, []config.Problem) {

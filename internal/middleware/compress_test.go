@@ -84,7 +84,7 @@ func TestCompress(t *testing.T) {
 			if c.method == "" {
 				c.method = "GET"
 			}
-			server := httptest.NewServer(mustDeclare(t, "compress", c.params)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			server := httptest.NewServer(mustDeclare(t, "compress", c.params).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				for name, values := range c.answer {
 					w.Header()[name] = values
 				}
@@ -136,7 +136,7 @@ func TestCompress(t *testing.T) {
 // TestCompressStreams: what is flushed arrives, compressed, before the end.
 func TestCompressStreams(t *testing.T) {
 	next := make(chan struct{})
-	server := httptest.NewServer(mustDeclare(t, "compress", "")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(mustDeclare(t, "compress", "").Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for range 3 {
 			io.WriteString(w, "line\n")
 			w.(http.Flusher).Flush()
@@ -172,7 +172,7 @@ func TestCompressStreams(t *testing.T) {
 
 // TestCompressBrokenAnswer: an answer cut off by a panic never looks whole.
 func TestCompressBrokenAnswer(t *testing.T) {
-	server := httptest.NewServer(mustDeclare(t, "compress", "")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(mustDeclare(t, "compress", "").Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, longText)
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
@@ -196,7 +196,7 @@ func (w nullWriter) WriteHeader(int)             {}
 
 func BenchmarkCompress(b *testing.B) {
 	body := []byte(longText)
-	h := mustDeclare(b, "compress", "")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(body) }))
+	h := mustDeclare(b, "compress", "").Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(body) }))
 	for _, accept := range []string{"gzip", "br", ""} {
 		b.Run("accept="+accept, func(b *testing.B) {
 			r := httptest.NewRequest("GET", "/", nil)
@@ -211,7 +211,7 @@ func BenchmarkCompress(b *testing.B) {
 }
 
 func BenchmarkHeaders(b *testing.B) {
-	h := mustDeclare(b, "headers", "frameDeny = true\nstsSeconds = 1\ncustomRequestHeaders = {\"X-A\" = \"1\"}")(
+	h := mustDeclare(b, "headers", "frameDeny = true\nstsSeconds = 1\ncustomRequestHeaders = {\"X-A\" = \"1\"}").Wrap(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(200) }))
 	r := httptest.NewRequest("GET", "https://a.com/", nil)
 	w := nullWriter{http.Header{}}
@@ -222,7 +222,7 @@ func BenchmarkHeaders(b *testing.B) {
 }
 
 func BenchmarkStripPrefix(b *testing.B) {
-	h := mustDeclare(b, "stripPrefix", `prefixes = ["/api"]`)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	h := mustDeclare(b, "stripPrefix", `prefixes = ["/api"]`).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	r := httptest.NewRequest("GET", "https://a.com/api/x", nil)
 	w := nullWriter{http.Header{}}
 	b.ReportAllocs()
@@ -233,7 +233,7 @@ func BenchmarkStripPrefix(b *testing.B) {
 }
 
 func BenchmarkRateLimit(b *testing.B) {
-	h := mustDeclare(b, "rateLimit", "average = 1000000000\nburst = 1000000")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	h := mustDeclare(b, "rateLimit", "average = 1000000000\nburst = 1000000").Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	r := httptest.NewRequest("GET", "https://a.com/api/x", nil)
 	w := nullWriter{http.Header{}}
 	b.ReportAllocs()

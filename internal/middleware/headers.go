@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
 // Headers sets and deletes headers of requests and answers, and holds the
@@ -87,7 +88,8 @@ func (p Headers) Build(env Env) (Middleware, []config.Problem) {
 		request = slices.Delete(request, at, at+1)
 	}
 	serve := func(w http.ResponseWriter, r *http.Request, isSecure bool, next http.Handler) {
-		if p.stopped(w, r, isSecure) {
+		if why := p.stops((*viewed)(r), isSecure); why != 0 {
+			p.answer(w, r, why)
 			return
 		}
 		request.editHead(r.Header)
@@ -96,9 +98,9 @@ func (p Headers) Build(env Env) (Middleware, []config.Problem) {
 		}
 		next.ServeHTTP(w, r)
 	}
-	return func(next http.Handler) http.Handler {
+	wrap := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			isSecure := p.isSecure(r)
+			isSecure := p.isSecure((*viewed)(r))
 			edits := plain
 			if isSecure {
 				edits = secure
@@ -111,7 +113,38 @@ func (p Headers) Build(env Env) (Middleware, []config.Problem) {
 			serve(hook, r, isSecure, next)
 			hook.fire() // an answer without body or status has its head sent after us
 		})
-	}, problems
+	}
+	m := Middleware{Wrap: wrap}
+	if host == "" && stagedFields(p.HostsProxyHeaders...) && stagedFields(slices.Collect(maps.Keys(p.SSLProxyHeaders))...) {
+		m.Stage = p.stage(request, plain, secure)
+	}
+	return m, problems
+}
+
+// stage is the second form; nil where the edits are beyond it.
+func (p Headers) stage(request, plain, secure headerEdits) Stage {
+	asking, ok1 := stagedEdits(request)
+	answering, ok2 := stagedEdits(plain)
+	answeringTLS, ok3 := stagedEdits(secure)
+	if !ok1 || !ok2 || !ok3 {
+		return nil
+	}
+	return func(x *wire.Exchange) bool {
+		isSecure := p.isSecure((*staged)(x))
+		if p.stops((*staged)(x), isSecure) != 0 {
+			return false
+		}
+		for i := range asking {
+			if !x.Req.Edit(&asking[i]) {
+				return false
+			}
+		}
+		edits := answering
+		if isSecure {
+			edits = answeringTLS
+		}
+		return len(edits) == 0 || x.EditAnswer(edits)
+	}
 }
 
 // customHeaders checks names and values, in the order of names.
@@ -181,44 +214,57 @@ func (p Headers) sts() string {
 }
 
 // isSecure: the client used TLS, as far as we or the named headers know.
-func (p Headers) isSecure(r *http.Request) bool {
-	if schemeOf(r) == "https" {
+func (p *Headers) isSecure(q asked) bool {
+	if q.scheme() == "https" {
 		return true
 	}
 	for name, value := range p.SSLProxyHeaders {
-		if value != "" && strings.EqualFold(r.Header.Get(name), value) {
+		if value != "" && strings.EqualFold(q.first(name), value) {
 			return true
 		}
 	}
 	return false
 }
 
-// stopped answers requests for hosts that are not allowed, or that must come
-// by TLS.
-func (p Headers) stopped(w http.ResponseWriter, r *http.Request, isSecure bool) bool {
+// Why a request goes no further.
+const (
+	wrongHost = iota + 1 // 421
+	wrongWay             // it must come by TLS: a redirect
+)
+
+// stops finds requests for hosts that are not allowed, or that must come by
+// TLS; 0: it may go on.
+func (p *Headers) stops(q asked, isSecure bool) (why int) {
 	if p.IsDevelopment {
-		return false
+		return 0
 	}
-	if len(p.AllowedHosts) > 0 && !p.hostAllowed(r) {
+	if len(p.AllowedHosts) > 0 && !p.hostAllowed(q) {
+		return wrongHost
+	}
+	elsewhere := p.SSLForceHost && p.SSLHost != "" && !strings.EqualFold(q.host(), p.SSLHost)
+	if p.SSLRedirect && (!isSecure || elsewhere) {
+		return wrongWay
+	}
+	return 0
+}
+
+// answer answers what stops found.
+func (p *Headers) answer(w http.ResponseWriter, r *http.Request, why int) {
+	if why == wrongHost {
 		http.Error(w, "421 this host is not served here", http.StatusMisdirectedRequest)
-		return true
-	}
-	wrongHost := p.SSLForceHost && p.SSLHost != "" && !strings.EqualFold(r.Host, p.SSLHost)
-	if !(p.SSLRedirect && (!isSecure || wrongHost)) {
-		return false
+		return
 	}
 	host := p.SSLHost
 	if host == "" {
 		host = strings.TrimSuffix(r.Host, ":80")
 	}
 	redirect(w, r, "https://"+host+r.URL.RequestURI(), !p.SSLTemporaryRedirect)
-	return true
 }
 
-func (p Headers) hostAllowed(r *http.Request) bool {
-	host := r.Host
+func (p *Headers) hostAllowed(q asked) bool {
+	host := q.host()
 	for _, name := range p.HostsProxyHeaders {
-		if said := r.Header.Get(name); said != "" {
+		if said := q.first(name); said != "" {
 			host = said
 			break
 		}

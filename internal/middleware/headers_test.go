@@ -116,8 +116,8 @@ func TestHeadHookKeepsWhatWritersCan(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	})
-	chain := log.Handler("web", mustDeclare(t, "headers", `customResponseHeaders = {"X-A" = "1"}`)(
-		mustDeclare(t, "compress", "")(handler)))
+	chain := log.Handler("web", mustDeclare(t, "headers", `customResponseHeaders = {"X-A" = "1"}`).Wrap(
+		mustDeclare(t, "compress", "").Wrap(handler)))
 	server := httptest.NewServer(chain)
 	defer server.Close()
 	res, err := http.Get(server.URL + "/stream")

@@ -56,8 +56,10 @@ func (h *headHook) FlushError() error {
 // Flush is FlushError for callers of the older interface.
 func (h *headHook) Flush() { h.FlushError() }
 
-// Hijack hands the connection over.
+// Hijack hands the connection over: whoever upgrades it writes the head, and
+// takes it from Header.
 func (h *headHook) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	h.fire()
 	return http.NewResponseController(h.ResponseWriter).Hijack()
 }
 

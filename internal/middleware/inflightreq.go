@@ -24,10 +24,10 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 		problems = append(problems, env.problem("amount", "is missing or not positive", "1 or more"))
 	}
 	if hasError(problems) {
-		return nil, problems
+		return Middleware{}, problems
 	}
 	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]int64)} })
-	return func(next http.Handler) http.Handler {
+	return Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s := client(r)
 			if !counts.enter(s, p.Amount) {
@@ -38,7 +38,7 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 			defer counts.leave(s)
 			next.ServeHTTP(w, r)
 		})
-	}, problems
+	}}, problems
 }
 
 // inFlight counts requests under way; its memory is bounded by them.

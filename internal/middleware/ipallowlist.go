@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
 // IPAllowList lets only clients from some networks pass.
@@ -28,7 +29,7 @@ func (p IPAllowList) Build(env Env) (Middleware, []config.Problem) {
 	if status < 400 || status > 599 {
 		problems = append(problems, env.problem("rejectStatusCode", "is no status of a refusal", "400 to 599"))
 	}
-	return func(next http.Handler) http.Handler {
+	m := Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !contains(allowed, address(r)) {
 				http.Error(w, http.StatusText(status), status)
@@ -36,5 +37,9 @@ func (p IPAllowList) Build(env Env) (Middleware, []config.Problem) {
 			}
 			next.ServeHTTP(w, r)
 		})
-	}, problems
+	}}
+	if p.IPStrategy.isPeer() {
+		m.Stage = func(x *wire.Exchange) bool { return contains(allowed, addressIn(x.Remote)) }
+	}
+	return m, problems
 }

@@ -47,7 +47,7 @@ func TestIPAllowList(t *testing.T) {
 
 func TestRateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := mustDeclare(t, "rateLimit", "average = 10\nburst = 3")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		m := mustDeclare(t, "rateLimit", "average = 10\nburst = 3").Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		ask := func(remote string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.RemoteAddr = remote
@@ -148,7 +148,7 @@ func TestSourceCriterion(t *testing.T) {
 
 func TestInFlightReq(t *testing.T) {
 	started, finish := make(chan struct{}), make(chan struct{})
-	h := mustDeclare(t, "inFlightReq", "amount = 2")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := mustDeclare(t, "inFlightReq", "amount = 2").Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/panic" {
 			panic("x")
 		}

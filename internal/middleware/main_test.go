@@ -54,7 +54,7 @@ func declare(t testing.TB, kind, params string) (Middleware, []config.Problem) {
 func mustDeclare(t testing.TB, kind, params string) Middleware {
 	t.Helper()
 	m, problems := declare(t, kind, params)
-	if m == nil || len(problems) > 0 {
+	if m.Wrap == nil || len(problems) > 0 {
 		t.Fatalf("%s: %v", kind, problems)
 	}
 	return m
@@ -65,7 +65,7 @@ func mustDeclare(t testing.TB, kind, params string) Middleware {
 func serve(m Middleware, r *http.Request, next http.HandlerFunc) (*httptest.ResponseRecorder, *http.Request) {
 	var seen *http.Request
 	w := httptest.NewRecorder()
-	m(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen = r
 		if next != nil {
 			next(w, r)

@@ -9,11 +9,27 @@ import (
 	"net/http"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
-// Middleware wraps a handler. It is built once per route and snapshot and
-// called from any goroutine.
-type Middleware func(next http.Handler) http.Handler
+// Middleware is built once per route and snapshot and called from any
+// goroutine.
+type Middleware struct {
+	// Wrap puts it around a handler. This is all of it: any Go middleware fits.
+	// The request, its maps and the writer belong to the entry point again once
+	// the handler has returned. nil: the middleware could not be built.
+	Wrap func(next http.Handler) http.Handler
+	// Stage does the same to most requests without the view of net/http; nil:
+	// there is no such form.
+	Stage Stage
+}
+
+// Stage does to a request what the middleware's Wrap would before and after it
+// calls the next handler: it edits x.Req, and has the answer's head edited. It
+// returns false where Wrap would answer by itself, or where it is not sure: the
+// edits are then undone and the handlers of the whole route are asked from the
+// start. So it must not count a request, nor remember anything of it.
+type Stage func(x *wire.Exchange) (passed bool)
 
 // Env is what a middleware may ask of its surroundings while it is built.
 type Env struct {

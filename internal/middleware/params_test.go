@@ -44,7 +44,7 @@ func TestMistakesAreProblemsWithTheirPlace(t *testing.T) {
 		{"headers", `customResponseHeaders = {"Content-Length" = "1"}`, `belongs to the connection`},
 	} {
 		m, problems := declare(t, c.kind, c.params)
-		if m != nil {
+		if m.Wrap != nil {
 			t.Errorf("%s %s: was built", c.kind, c.params)
 		}
 		if len(problems) == 0 || !strings.Contains(problems[0].String(), c.want) {

@@ -100,13 +100,10 @@ func newPasswordDoor(users map[string]passwordHash) *passwordDoor {
 // gives up with ctx.
 func (d *passwordDoor) opens(ctx context.Context, user, password string) bool {
 	key := d.digest(user, password)
-	now := time.Now()
-	d.mu.RLock()
-	until, found := d.right[key]
-	d.mu.RUnlock()
-	if found && now.Before(until) {
+	if d.remembers(key) {
 		return true
 	}
+	began := time.Now()
 	select {
 	case d.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -120,8 +117,16 @@ func (d *passwordDoor) opens(ctx context.Context, user, password string) bool {
 	if !hash(password) || !known {
 		return false
 	}
-	d.remember(key, now)
+	d.remember(key, began)
 	return true
+}
+
+// remembers tells whether the pair was found right not long ago.
+func (d *passwordDoor) remembers(key passwordDigest) bool {
+	d.mu.RLock()
+	until, found := d.right[key]
+	d.mu.RUnlock()
+	return found && time.Now().Before(until)
 }
 
 func (d *passwordDoor) remember(key passwordDigest, now time.Time) {

@@ -7,31 +7,44 @@ import (
 	"strings"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/http1"
+	"gatehouse/internal/wire"
 )
 
 // maxPattern bounds regular expressions: they come from tenants.
 const maxPattern = 1 << 10
 
-// pathEdit gives the new escaped path of a request; ok is false where the path
-// stays. It may set headers of the request.
-type pathEdit func(r *http.Request, escaped string) (path string, ok bool)
+// pathEdit gives the new escaped path of a request, and what the server is told
+// of the old one; ok is false where the path stays.
+type pathEdit func(escaped string) (path, told string, ok bool)
+
+// teller is the header in which the server is told; the zero value: in none.
+type teller struct {
+	name string
+	add  bool // to what proxies before us said
+}
 
 // editPath makes a middleware of an edit. Path and RawPath stay consistent. An
 // edited path that holds dot segments is refused: it would be read as another
 // path than the one that was routed.
-func editPath(edit pathEdit) Middleware {
-	return func(next http.Handler) http.Handler {
+func editPath(tell teller, edit pathEdit) Middleware {
+	return Middleware{Stage: stagePath(tell, edit), Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			path, ok := edit(r, r.URL.EscapedPath())
+			path, told, ok := edit(r.URL.EscapedPath())
 			if !ok {
 				next.ServeHTTP(w, r)
 				return
 			}
-			path = "/" + strings.TrimLeft(path, "/")
-			decoded, err := url.PathUnescape(path)
-			if err != nil || hasDots(decoded) {
+			path, decoded, ok := settlePath(path)
+			if !ok {
 				http.Error(w, "400 path not allowed", http.StatusBadRequest)
 				return
+			}
+			switch {
+			case tell.add:
+				r.Header.Add(tell.name, told)
+			case tell.name != "":
+				r.Header.Set(tell.name, told)
 			}
 			edited, u := *r, *r.URL
 			u.Path, u.RawPath = decoded, ""
@@ -42,7 +55,46 @@ func editPath(edit pathEdit) Middleware {
 			edited.RequestURI = u.RequestURI()
 			next.ServeHTTP(w, &edited)
 		})
+	}}
+}
+
+// stagePath is the second form.
+func stagePath(tell teller, edit pathEdit) Stage {
+	var set http1.Edit
+	if tell.name != "" && !tell.add {
+		set, _ = http1.NewEdit(tell.name, "-")
 	}
+	return func(x *wire.Exchange) bool {
+		path, told, ok := edit(text(x.Req.Path()))
+		if !ok {
+			return true
+		}
+		if path, _, ok = settlePath(path); !ok {
+			return false
+		}
+		if normal, why := http1.NormalPath(path, true); why != 0 || normal != path {
+			return false
+		}
+		switch {
+		case tell.add:
+			ok = x.Req.Add(tell.name, told, x.Client)
+		case tell.name != "":
+			said := set.With(told)
+			ok = x.Req.Edit(&said)
+		}
+		x.Req.EditPath(path)
+		return ok
+	}
+}
+
+// settlePath brings an edited path to the form of all paths: with one slash in
+// front. It is not ok where it cannot be decoded, or has dot segments.
+func settlePath(path string) (escaped, decoded string, ok bool) {
+	if path == "" || path[0] != '/' || strings.HasPrefix(path, "//") {
+		path = "/" + strings.TrimLeft(path, "/")
+	}
+	decoded, err := url.PathUnescape(path)
+	return path, decoded, err == nil && !hasDots(decoded)
 }
 
 // hasDots finds a segment that is "." or "..".

@@ -38,18 +38,18 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 	check(p.Burst >= 0 && p.Burst <= 1e6, "burst", "0 to 1000000")
 	check(p.Period > 0 && p.Period.Std() <= 24*time.Hour, "period", "more than 0, at most 24h")
 	if hasError(problems) {
-		return nil, problems
+		return Middleware{}, problems
 	}
 	if p.Average > 0 && p.Period.Std()/time.Duration(p.Average) > maxRefill/time.Duration(max(p.Burst, 1)) {
-		return nil, []config.Problem{env.problem("burst", "would take too long to fill again", "period/average*burst at most a year")}
+		return Middleware{}, []config.Problem{env.problem("burst", "would take too long to fill again", "period/average*burst at most a year")}
 	}
 	if p.Average == 0 {
-		return func(next http.Handler) http.Handler { return next }, problems
+		return Middleware{Wrap: func(next http.Handler) http.Handler { return next }}, problems
 	}
 	limiter := remembered(env, p, func() *limiter {
 		return newLimiter(max(p.Period.Std()/time.Duration(p.Average), 1), max(p.Burst, 1))
 	})
-	return func(next http.Handler) http.Handler {
+	return Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wait := limiter.take(client(r))
 			if wait <= 0 {
@@ -60,7 +60,7 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 			w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 			http.Error(w, "429 too many requests", http.StatusTooManyRequests)
 		})
-	}, problems
+	}}, problems
 }
 
 // maxRefill keeps times far from overflow.

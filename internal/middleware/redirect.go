@@ -4,21 +4,9 @@ import (
 	"net"
 	"net/http"
 	"strings"
-)
 
-// schemeOf is the scheme the client used: the entry point's gate has set
-// X-Forwarded-Proto, or believed a trusted peer's.
-func schemeOf(r *http.Request) string {
-	switch proto := r.Header.Get("X-Forwarded-Proto"); {
-	case proto == "https" || proto == "wss":
-		return "https"
-	case proto == "http" || proto == "ws":
-		return "http"
-	case r.TLS != nil:
-		return "https"
-	}
-	return "http"
-}
+	"gatehouse/internal/wire"
+)
 
 // splitHost parts a Host header; the port is "" where none is given. IPv6
 // addresses keep their brackets.
@@ -37,25 +25,44 @@ func defaultPort(scheme string) string {
 	return "80"
 }
 
-// moved builds the same URL at another scheme and port; the scheme's own port
-// is left out. ok is false where the client is there already.
-func moved(r *http.Request, scheme, port string) (location string, ok bool) {
+// isAt tells whether the client is at a scheme and port already; port "" is the
+// scheme's own.
+func isAt(q asked, scheme, port string) bool {
 	if port == "" {
 		port = defaultPort(scheme)
 	}
-	name, oldPort := splitHost(r.Host)
-	oldScheme := schemeOf(r)
+	_, oldPort := splitHost(q.host())
+	oldScheme := q.scheme()
 	if oldPort == "" {
 		oldPort = defaultPort(oldScheme)
 	}
-	if oldScheme == scheme && oldPort == port {
-		return "", false
+	return oldScheme == scheme && oldPort == port
+}
+
+// moved is the same URL at another scheme and port; the scheme's own port is
+// left out.
+func moved(r *http.Request, scheme, port string) (location string) {
+	host, _ := splitHost(r.Host)
+	if port != "" && port != defaultPort(scheme) {
+		host = net.JoinHostPort(strings.Trim(host, "[]"), port)
 	}
-	host := name
-	if port != defaultPort(scheme) {
-		host = net.JoinHostPort(strings.Trim(name, "[]"), port)
+	return scheme + "://" + host + r.URL.RequestURI()
+}
+
+// redirector makes the middleware that moves clients who do not stay.
+func redirector(stays func(asked) bool, scheme, port string, permanent bool) Middleware {
+	return Middleware{
+		Stage: func(x *wire.Exchange) bool { return stays((*staged)(x)) },
+		Wrap: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if stays((*viewed)(r)) {
+					next.ServeHTTP(w, r)
+					return
+				}
+				redirect(w, r, moved(r, scheme, port), permanent)
+			})
+		},
 	}
-	return scheme + "://" + host + r.URL.RequestURI(), true
 }
 
 // redirect answers with a Location. Methods other than GET and HEAD keep

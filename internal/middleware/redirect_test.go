@@ -49,7 +49,7 @@ func TestRedirects(t *testing.T) {
 	// The connection itself, without any header.
 	r := httptest.NewRequest("GET", "/", nil)
 	r.TLS = new(tls.ConnectionState)
-	if schemeOf(r) != "https" {
+	if (*viewed)(r).scheme() != "https" {
 		t.Error("a TLS connection is not https")
 	}
 }

@@ -21,9 +21,9 @@ func (p RedirectRegex) Build(env Env) (Middleware, []config.Problem) {
 	if p.Replacement == "" {
 		problems = append(problems, env.problem("replacement", "is missing or empty", `a URL, such as "https://www.example.com/${1}"`))
 	}
-	return func(next http.Handler) http.Handler {
+	return Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			old := schemeOf(r) + "://" + r.Host + r.URL.RequestURI()
+			old := (*viewed)(r).scheme() + "://" + r.Host + r.URL.RequestURI()
 			if !re.MatchString(old) {
 				next.ServeHTTP(w, r)
 				return
@@ -40,5 +40,5 @@ func (p RedirectRegex) Build(env Env) (Middleware, []config.Problem) {
 			}
 			redirect(w, r, u.String(), p.Permanent)
 		})
-	}, problems
+	}}, problems
 }

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"net/http"
 	"strconv"
 
 	"gatehouse/internal/config"
@@ -17,27 +16,16 @@ type RedirectScheme struct {
 // Build makes the middleware.
 func (p RedirectScheme) Build(env Env) (Middleware, []config.Problem) {
 	if p.Scheme != "http" && p.Scheme != "https" {
-		return nil, []config.Problem{env.problem("scheme", "is no scheme to redirect to", "http, https")}
+		return Middleware{}, []config.Problem{env.problem("scheme", "is no scheme to redirect to", "http, https")}
 	}
 	if p.Port != "" {
 		if n, err := strconv.ParseUint(p.Port, 10, 16); err != nil || n == 0 {
-			return nil, []config.Problem{env.problem("port", "is no port", "1 to 65535")}
+			return Middleware{}, []config.Problem{env.problem("port", "is no port", "1 to 65535")}
 		}
 	}
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			// Without a port asked for, the scheme alone decides: behind a
-			// port mapping the client's port is not ours.
-			if p.Port == "" && schemeOf(r) == p.Scheme {
-				next.ServeHTTP(w, r)
-				return
-			}
-			location, ok := moved(r, p.Scheme, p.Port)
-			if !ok {
-				next.ServeHTTP(w, r)
-				return
-			}
-			redirect(w, r, location, p.Permanent)
-		})
-	}, nil
+	return redirector(func(q asked) bool {
+		// Without a port asked for, the scheme alone decides: behind a port
+		// mapping the client's port is not ours.
+		return p.Port == "" && q.scheme() == p.Scheme || isAt(q, p.Scheme, p.Port)
+	}, p.Scheme, p.Port, p.Permanent), nil
 }

@@ -63,12 +63,12 @@ func build[P Params](n *config.Node, env Env) (Middleware, []config.Problem) {
 		problems[i].Object = strings.TrimSuffix(env.object()+": "+problems[i].Object, ": ")
 	}
 	if hasError(problems) {
-		return nil, problems
+		return Middleware{}, problems
 	}
 	m, more := p.Build(env)
 	problems = append(problems, more...)
 	if hasError(problems) {
-		return nil, problems
+		return Middleware{}, problems
 	}
 	return m, problems
 }
@@ -115,5 +115,5 @@ func nearest(inner, outer config.Origin) config.Origin {
 
 // missing is a key that must be there and is not.
 func (e Env) missing(key, allowed string) (Middleware, []config.Problem) {
-	return nil, []config.Problem{e.problem(key, "is missing or empty", allowed)}
+	return Middleware{}, []config.Problem{e.problem(key, "is missing or empty", allowed)}
 }

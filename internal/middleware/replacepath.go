@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"net/http"
 	"strings"
 
 	"gatehouse/internal/config"
@@ -19,10 +18,9 @@ type ReplacePath struct {
 func (p ReplacePath) Build(env Env) (Middleware, []config.Problem) {
 	path, ok := escapePath(p.Path)
 	if !ok || !strings.HasPrefix(path, "/") || hasDots(path) {
-		return nil, []config.Problem{env.problem("path", "is no path", `a path that begins with a slash, such as "/index.html"`)}
+		return Middleware{}, []config.Problem{env.problem("path", "is no path", `a path that begins with a slash, such as "/index.html"`)}
 	}
-	return editPath(func(r *http.Request, escaped string) (string, bool) {
-		r.Header.Set(replacedPath, escaped)
-		return path, true
+	return editPath(teller{name: replacedPath}, func(escaped string) (string, string, bool) {
+		return path, escaped, true
 	}), nil
 }

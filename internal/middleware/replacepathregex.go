@@ -1,8 +1,6 @@
 package middleware
 
 import (
-	"net/http"
-
 	"gatehouse/internal/config"
 )
 
@@ -15,15 +13,14 @@ type ReplacePathRegex struct {
 // Build makes the middleware.
 func (p ReplacePathRegex) Build(env Env) (Middleware, []config.Problem) {
 	re, problems := env.pattern("regex", -1, p.Regex)
-	return editPath(func(r *http.Request, escaped string) (string, bool) {
+	return editPath(teller{name: replacedPath}, func(escaped string) (path, told string, ok bool) {
 		if !re.MatchString(escaped) {
-			return "", false
+			return "", "", false
 		}
-		path, ok := escapePath(re.ReplaceAllString(escaped, p.Replacement))
+		path, ok = escapePath(re.ReplaceAllString(escaped, p.Replacement))
 		if !ok {
 			path = "/%" // cannot be decoded: refused
 		}
-		r.Header.Set(replacedPath, escaped)
-		return path, true
+		return path, escaped, true
 	}), problems
 }

@@ -32,8 +32,11 @@ type SourceCriterion struct {
 // addressOf finds a request's client. The zero Addr: unknown.
 type addressOf func(r *http.Request) netip.Addr
 
+// isPeer: the client is who speaks to us.
+func (s *IPStrategy) isPeer() bool { return s == nil || s.Depth == 0 && len(s.ExcludedIPs) == 0 }
+
 func (s *IPStrategy) addressOf(env Env, key string) (addressOf, []config.Problem) {
-	if s == nil || s.Depth == 0 && len(s.ExcludedIPs) == 0 {
+	if s.isPeer() {
 		return peerAddress, nil
 	}
 	if s.Depth < 0 || s.Depth > 0 && len(s.ExcludedIPs) > 0 {
@@ -46,8 +49,11 @@ func (s *IPStrategy) addressOf(env Env, key string) (addressOf, []config.Problem
 	return func(r *http.Request) netip.Addr { return firstNot(r, proxies) }, problems
 }
 
-func peerAddress(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+func peerAddress(r *http.Request) netip.Addr { return addressIn(r.RemoteAddr) }
+
+// addressIn is the address in "ip:port".
+func addressIn(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
 	}

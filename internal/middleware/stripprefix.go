@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"cmp"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,13 +34,12 @@ func (p StripPrefix) Build(env Env) (Middleware, []config.Problem) {
 		prefixes = append(prefixes, decoded)
 	}
 	slices.SortStableFunc(prefixes, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	return editPath(func(r *http.Request, escaped string) (string, bool) {
+	return editPath(teller{forwardedPrefix, true}, func(escaped string) (path, told string, ok bool) {
 		for _, prefix := range prefixes {
 			if rest, ok := cutPath(escaped, prefix); ok {
-				r.Header.Add(forwardedPrefix, escaped[:len(escaped)-len(rest)])
-				return rest, true
+				return rest, escaped[:len(escaped)-len(rest)], true
 			}
 		}
-		return "", false
+		return "", "", false
 	}), problems
 }

@@ -1,7 +1,7 @@
 package middleware
 
 import (
-	"net/http"
+	"net/url"
 	"regexp"
 
 	"gatehouse/internal/config"
@@ -25,17 +25,20 @@ func (p StripPrefixRegex) Build(env Env) (Middleware, []config.Problem) {
 		problems = append(problems, more...)
 		patterns = append(patterns, re)
 	}
-	return editPath(func(r *http.Request, escaped string) (string, bool) {
+	return editPath(teller{forwardedPrefix, true}, func(escaped string) (path, told string, ok bool) {
+		decoded, err := url.PathUnescape(escaped)
+		if err != nil { // no path has a broken escape
+			return "", "", false
+		}
 		for _, re := range patterns {
-			at := re.FindStringIndex(r.URL.Path)
+			at := re.FindStringIndex(decoded)
 			if at == nil || at[0] != 0 || at[1] == 0 {
 				continue
 			}
-			if rest, ok := cutPath(escaped, r.URL.Path[:at[1]]); ok {
-				r.Header.Add(forwardedPrefix, escaped[:len(escaped)-len(rest)])
-				return rest, true
+			if rest, ok := cutPath(escaped, decoded[:at[1]]); ok {
+				return rest, escaped[:len(escaped)-len(rest)], true
 			}
 		}
-		return "", false
+		return "", "", false
 	}), problems
 }

@@ -82,12 +82,12 @@ func (c *compiler) entryPoint(ep EntryPoint) {
 	before := len(c.problems)
 	c.reads = false
 	for _, m := range ep.Middlewares {
-		wrap, ok := c.build("entry point "+ep.Name, "entryPoints."+ep.Name+"."+m.Kind, m)
+		built, ok := c.build("entry point "+ep.Name, "entryPoints."+ep.Name+"."+m.Kind, m)
 		if !ok {
 			b.bad = "the middleware " + m.Kind + " of entry point " + ep.Name + " cannot work"
 		}
 		if ok {
-			b.around = append(b.around, wrap)
+			b.around = append(b.around, built)
 		}
 	}
 	b.fixed = !c.reads && len(c.problems) == before
@@ -103,15 +103,15 @@ func (c *compiler) build(route, name string, m config.Middleware) (middleware.Mi
 			Origin: m.Origin, Object: "middleware " + name, Message: fmt.Sprintf("there is no kind of middleware %q", m.Kind),
 			Allowed: strings.Join(slices.Sorted(maps.Keys(c.options.Builders)), ", "),
 		})
-		return nil, false
+		return middleware.Middleware{}, false
 	}
 	env := middleware.Env{Name: name, Origin: m.Origin, Logger: c.options.Logger, EntryPoint: c.lookup, Reads: func() { c.reads = true }}
 	if route != "" {
 		env.Memory, env.Route = c.options.Memory, route
 	}
-	wrap, problems := builder(m.Params, env)
+	built, problems := builder(m.Params, env)
 	c.problems = append(c.problems, problems...)
-	return wrap, wrap != nil
+	return built, built.Wrap != nil
 }
 
 func (c *compiler) lookup(name string) (address string, tls, ok bool) {
@@ -160,10 +160,7 @@ func (c *compiler) router(name string, d config.Router, rule route.Rule, err err
 	for _, i := range points {
 		p := c.points[i]
 		handler := wrap(wrap(last, around), p.around)
-		var plain upstream.Plain
-		if len(around)+len(p.around) == 0 {
-			plain = c.plain(r)
-		}
+		plain := stage(c.plain(r), slices.Concat(p.around, around))
 		switch {
 		case refusal == BadMiddleware:
 			handler, plain = refuse(BadMiddleware), nil
@@ -284,21 +281,21 @@ func (c *compiler) chain(r *router) []middleware.Middleware {
 		}
 		r.checks = append(r.checks, c.byName[name])
 		r.counts = append(r.counts, fmt.Sprintf("router %s %d", r.name, again))
-		wrap, ok := c.build(r.counts[len(r.counts)-1], name, m)
+		built, ok := c.build(r.counts[len(r.counts)-1], name, m)
 		c.problems = c.problems[:before] // told by checkMiddleware
 		if !ok {                         // what it reads has changed since
 			r.refusal, r.why = BadMiddleware, "middleware "+name+" cannot work"
 			c.wrong(r.name, false, "", "middleware %s cannot work; the router answers 503", name)
 			continue
 		}
-		chain = append(chain, wrap)
+		chain = append(chain, built)
 	}
 	return chain
 }
 
 func wrap(h http.Handler, around []middleware.Middleware) http.Handler {
 	for _, m := range slices.Backward(around) {
-		h = m(h)
+		h = m.Wrap(h)
 	}
 	return h
 }

@@ -32,29 +32,29 @@ func builders() map[string]middleware.Builder {
 		"tag": func(n *config.Node, env middleware.Env) (middleware.Middleware, []config.Problem) {
 			name := n.Get("name")
 			if name == nil {
-				return nil, []config.Problem{{Origin: env.Origin, Object: "middleware " + env.Name, Message: "key name is missing"}}
+				return middleware.Middleware{}, []config.Problem{{Origin: env.Origin, Object: "middleware " + env.Name, Message: "key name is missing"}}
 			}
-			return func(next http.Handler) http.Handler {
+			return middleware.Middleware{Wrap: func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Add("Passed", name.Value.(string))
 					next.ServeHTTP(w, r)
 				})
-			}, nil
+			}}, nil
 		},
 		"deny": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
-			return func(http.Handler) http.Handler {
+			return middleware.Middleware{Wrap: func(http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) })
-			}, nil
+			}}, nil
 		},
 		"panic": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
-			return func(next http.Handler) http.Handler {
+			return middleware.Middleware{Wrap: func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.URL.Query().Has("late") {
 						io.WriteString(w, strings.Repeat("x", 10_000))
 					}
 					panic("oh dear")
 				})
-			}, nil
+			}}, nil
 		},
 	}
 }

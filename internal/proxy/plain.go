@@ -8,13 +8,16 @@ import (
 	"unsafe"
 
 	"gatehouse/internal/http1"
+	"gatehouse/internal/middleware"
 	"gatehouse/internal/route"
+	"gatehouse/internal/upstream"
 	"gatehouse/internal/wire"
 )
 
-// Plain serves the requests of one entry point that need no http.Handler: their
-// route has no middleware, and its service speaks HTTP/1.1. For all others it
-// returns false, having done nothing.
+// Plain serves the requests of one entry point that need no http.Handler: the
+// middlewares of their route, if any, let them pass in their second form, and
+// its service speaks HTTP/1.1. For all others it returns false, having done
+// nothing.
 func (p *Proxy) Plain(entryPoint string) func(x *wire.Exchange) (served bool) {
 	return func(x *wire.Exchange) bool { return p.plain(x, entryPoint) }
 }
@@ -36,6 +39,36 @@ func (p *Proxy) plain(x *wire.Exchange, entryPoint string) bool {
 	}
 	x.Router = found.router
 	return found.plain(x)
+}
+
+// stage puts the second form of middlewares, outermost first, before the plain
+// path to a service; nil where one of them has none.
+func stage(next upstream.Plain, around []middleware.Middleware) upstream.Plain {
+	if next == nil || len(around) == 0 {
+		return next
+	}
+	stages := make([]middleware.Stage, len(around))
+	for i, m := range around {
+		if stages[i] = m.Stage; m.Stage == nil {
+			return nil
+		}
+	}
+	return func(x *wire.Exchange) bool {
+		room := wire.Buffer(wire.SmallSize)
+		x.Req.BeginEdits(room)
+		x.Edits = x.Edits[:0]
+		passed := true
+		for _, pass := range stages {
+			if passed = pass(x); !passed {
+				break
+			}
+		}
+		served := passed && next(x)
+		x.Req.Undo()
+		x.Edits = x.Edits[:0]
+		wire.Free(room)
+		return served
+	}
 }
 
 var heads = sync.Pool{New: func() any { return new(route.Head) }}

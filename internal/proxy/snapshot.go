@@ -73,7 +73,7 @@ type point struct {
 type served struct {
 	router  string
 	handler http.Handler
-	plain   upstream.Plain // nil: requests need the view of http.Handler
+	plain   upstream.Plain // nil: all requests need the view of http.Handler
 }
 
 // router is a router that is served somewhere.

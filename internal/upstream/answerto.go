@@ -48,11 +48,7 @@ func (r *relay) contentTo(to wire.Answerer) error {
 
 // refuseTo gives such a client an answer of ours, head and content.
 func refuseTo(x *wire.Exchange, head []byte, content string) {
-	var res http1.Response
-	res.Reset()
-	if n, why := res.Parse(head, len(head), http1.Asked{}); n == 0 || why != 0 {
-		panic("upstream: our own refusal does not parse: " + why.Error())
-	}
+	res := parseOwn(head, x.Edits)
 	x.To.Begin(&res)
 	if x.Req.Kind() != http1.MethodHead {
 		x.Sent = int64(len(content))
@@ -60,6 +56,18 @@ func refuseTo(x *wire.Exchange, head []byte, content string) {
 			x.Broken = true
 		}
 	}
+}
+
+// parseOwn reads the head of an answer of ours, and edits it.
+func parseOwn(head []byte, edits [][]http1.Edit) (res http1.Response) {
+	res.Reset()
+	if n, why := res.Parse(head, len(head), http1.Asked{}); n == 0 || why != 0 {
+		panic("upstream: our own refusal does not parse: " + why.Error())
+	}
+	if len(edits) > 0 {
+		res.Edit(nil, edits)
+	}
+	return res
 }
 
 // closeBody ends reading of a body by another goroutine.

@@ -48,6 +48,7 @@ type relay struct {
 	room   [4]int
 	short  []byte  // a short body, read beforehand; nil: none
 	long   *upload // any other; nil: none
+	edited []byte  // memory for an answer's head that middlewares change
 	left   atomic.Bool
 }
 
@@ -75,7 +76,8 @@ func (p *pool) plain(x *wire.Exchange, keepHost bool) (served bool) {
 	served = r.serve(keepHost)
 	r.call.free()
 	wire.Free(r.short)
-	r.call, r.x, r.pool, r.short, r.long = nil, nil, nil, nil, nil
+	wire.Free(r.edited)
+	r.call, r.x, r.pool, r.short, r.long, r.edited = nil, nil, nil, nil, nil, nil
 	r.left.Store(false)
 	relays.Put(r)
 	return served
@@ -216,6 +218,10 @@ func (r *relay) watch(cut func()) (stop func()) {
 func (r *relay) answer(s *server) {
 	x := r.x
 	x.Status = r.res.Status()
+	if len(x.Edits) > 0 {
+		r.edited = wire.Buffer(wire.SmallSize)
+		r.res.Edit(r.edited, x.Edits)
+	}
 	if x.To != nil {
 		r.answerTo(s)
 		return
@@ -397,6 +403,10 @@ func refusePlain(x *wire.Exchange, status int, why Reason) {
 		refuseTo(x, out, text)
 		wire.Free(b)
 		return
+	}
+	if len(x.Edits) > 0 {
+		res := parseOwn(out, x.Edits)
+		out = http1.AppendEnd(http1.AppendResponse(nil, &res, http1.Reply{Minor: x.Req.Minor(), Close: x.Last, Date: x.Date}))
 	}
 	if x.Req.Kind() != http1.MethodHead {
 		out = append(out, text...)

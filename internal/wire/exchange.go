@@ -37,6 +37,10 @@ type Exchange struct {
 	Behind []byte
 	Tunnel func()
 
+	// Edits change the head of the final answer, ours or a server's; of two
+	// lists the first is applied last. Middlewares add to them by EditAnswer.
+	Edits [][]http1.Edit
+
 	// Told by those who served it, for logs; the strings outlive the exchange.
 	Continued bool  // "100 Continue" was sent
 	Status    int   // of the final answer; 0: none was sent
@@ -45,6 +49,7 @@ type Exchange struct {
 	Router    string
 	Service   string
 	Server    string
+	User      string // who has shown a password
 	Retries   int
 	Upstream  time.Duration
 }
@@ -53,6 +58,16 @@ type Exchange struct {
 func (x *Exchange) Ends() bool {
 	x.Last = x.Last || x.Stopping != nil && x.Stopping.Load()
 	return x.Last
+}
+
+// EditAnswer adds to Edits; ok is false where there would be too many.
+func (x *Exchange) EditAnswer(list []http1.Edit) (ok bool) {
+	x.Edits = append(x.Edits, list)
+	n := 0
+	for _, list := range x.Edits {
+		n += len(list)
+	}
+	return n <= http1.MaxEdits
 }
 
 // Answerer is the client's side of an exchange that is not an HTTP/1.1
