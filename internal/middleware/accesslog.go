@@ -38,7 +38,8 @@ type AccessLog struct {
 	path    string
 	json    bool
 	logger  *slog.Logger
-	count   atomic.Int64  // of requests
+	count   atomic.Int64 // of requests
+	dates   dates
 	dropped atomic.Uint64 // lines that found no room or could not be written
 
 	mu      sync.Mutex
@@ -225,7 +226,7 @@ func (a *AccessLog) Note(e *Entry) {
 	if a.json {
 		*line = appendJSON((*line)[:0], e, number)
 	} else {
-		*line = appendCommon((*line)[:0], e, number)
+		*line = appendCommon((*line)[:0], e, number, &a.dates)
 	}
 	a.add(*line)
 	if cap(*line) <= 4<<10 {

@@ -60,7 +60,7 @@ func sampleEntry() *Entry {
 func TestAccessLogLines(t *testing.T) {
 	x := sampleEntry()
 	want := `2001:db8::1 - joe\x20doe [23/Nov/2026:09:08:07 +0100] "GET /a?b=c HTTP/1.1" 404 1234 "http://x/" "curl \"8\"" 7 "web@file" "http://10.0.0.1:80" 1500ms` + "\n"
-	if diff := cmp.Diff(want, string(appendCommon(nil, x, 7))); diff != "" {
+	if diff := cmp.Diff(want, string(appendCommon(nil, x, 7, new(dates)))); diff != "" {
 		t.Errorf("common (-want +got):\n%s", diff)
 	}
 	var got map[string]any
@@ -80,7 +80,7 @@ func TestAccessLogLines(t *testing.T) {
 		t.Errorf("json (-want +got):\n%s", diff)
 	}
 	empty := &Entry{Status: 200}
-	line := string(appendCommon(nil, empty, 0))
+	line := string(appendCommon(nil, empty, 0, new(dates)))
 	if !strings.HasPrefix(line, "- - - [") || !strings.HasSuffix(line, `"-" "-" 0 "-" "-" 0ms`+"\n") {
 		t.Errorf("empty line: %s", line)
 	}
@@ -97,7 +97,7 @@ func FuzzAccessLog(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, uri, agent, referer, user string) {
 		x := sampleEntry()
 		x.Method, x.URI, x.Agent, x.Referer, x.User = method, uri, agent, referer, user
-		line := appendCommon(nil, x, 7)
+		line := appendCommon(nil, x, 7, new(dates))
 		if !commonLine.Match(line) {
 			t.Errorf("line breaks its form: %q", line)
 		}

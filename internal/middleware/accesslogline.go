@@ -3,6 +3,7 @@ package middleware
 import (
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
@@ -12,13 +13,13 @@ import (
 //	ip - user [date] "METHOD path proto" status size "referer" "agent" count "router" "server" 12ms
 //
 // Whatever a client sends, the line stays one line and its fields their own.
-func appendCommon(b []byte, x *Entry, number int64) []byte {
+func appendCommon(b []byte, x *Entry, number int64, dates *dates) []byte {
 	ip, _ := splitAddress(x.Remote)
 	b = appendBare(b, ip)
 	b = append(b, " - "...)
 	b = appendBare(b, x.User)
 	b = append(b, " ["...)
-	b = x.Start.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
+	b = append(b, dates.of(x.Start)...)
 	b = append(b, `] "`...)
 	b = appendEscaped(b, x.Method)
 	b = append(b, ' ')
@@ -77,14 +78,33 @@ func appendBare(b []byte, s string) []byte {
 	if s == "" {
 		return append(b, '-')
 	}
-	for i := range len(s) {
-		if s[i] == ' ' {
-			b = append(b, `\x20`...)
-			continue
+	for {
+		before, after, found := strings.Cut(s, " ")
+		if b = appendEscaped(b, before); !found {
+			return b
 		}
-		b = appendEscaped(b, s[i:i+1])
+		b, s = append(b, `\x20`...), after
 	}
-	return b
+}
+
+// dates remembers how the second is written in which the last request began.
+// The zero value is ready.
+type dates struct{ last atomic.Pointer[writtenSecond] }
+
+type writtenSecond struct {
+	unix int64
+	text []byte
+}
+
+// of writes t, in its zone.
+func (d *dates) of(t time.Time) []byte {
+	unix := t.Unix()
+	s := d.last.Load()
+	if s == nil || s.unix != unix {
+		s = &writtenSecond{unix, t.AppendFormat(nil, "02/Jan/2006:15:04:05 -0700")}
+		d.last.Store(s)
+	}
+	return s.text
 }
 
 // appendJSON writes one object with Traefik's names, durations in nanoseconds.
