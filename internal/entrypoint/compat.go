@@ -9,6 +9,7 @@ import (
 
 	"gatehouse/internal/http1"
 	"gatehouse/internal/middleware"
+	"gatehouse/internal/wire"
 )
 
 // view is what of a request may outlive it, in the hands of a handler that
@@ -22,11 +23,11 @@ type view struct {
 
 // compat serves the request by the http.Handler, and tells whether the
 // connection may carry another.
-func (x *turn) compat() bool {
+func (x *turn) compat(now int64) bool {
 	v := new(view)
 	v.x.Store(x)
 	v.body.v, v.context.v = v, v
-	v.context.quiet = x.req.Framing() == http1.NoBody
+	v.context.quiet, v.context.since = x.req.Framing() == http1.NoBody, now
 	x.view = v
 	x.answer.begin()
 	r := x.request(v)
@@ -122,11 +123,11 @@ func (b *viewBody) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := x.readBody(p)
-	if err == io.EOF {
+	if in := &x.incoming; err == io.EOF || err == nil && in.framed.Done() && in.content == 0 {
 		b.v.context.silent()
-		if b.trailer != nil && x.incoming.hasTrailer {
-			x.incoming.trailers.AddTo(b.trailer)
-		}
+	}
+	if err == io.EOF && b.trailer != nil && x.incoming.hasTrailer {
+		x.incoming.trailers.AddTo(b.trailer)
 	}
 	return n, err
 }
@@ -153,14 +154,22 @@ func (b *viewBody) Close() error {
 	return nil
 }
 
+// patience is how long a client may say that it has nothing more to say, by
+// closing its side of the connection, and still wait for its answer: the plain
+// path looks no earlier either. From then on it counts as gone.
+const patience = time.Second
+
 // viewContext is the request's context. The client is watched only if somebody
-// asks for the end of the context, and when its body has been read.
+// asks for the end of the context, and some time after its body has been read.
 type viewContext struct {
 	v     *view
 	mu    sync.Mutex
 	quiet bool          // the client has nothing more to say
+	since int64         // when that began, in the time of wire.Now
 	done  chan struct{} // nil: nobody has asked
+	later *time.Timer   // begins the watch; nil: it has begun, or need not
 	stop  func()        // ends the watch; nil: there is none
+	ended bool          // nobody is to watch any more
 	err   error
 }
 
@@ -185,24 +194,42 @@ func (c *viewContext) Done() <-chan struct{} {
 func (c *viewContext) silent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.quiet = true
-	c.watch()
+	if !c.quiet {
+		c.quiet, c.since = true, wire.Now()
+		c.watch()
+	}
 }
 
-// watch has somebody wait for the client to leave; c.mu is held.
+// watch has somebody wait for the client to leave, now or when patience ends;
+// c.mu is held.
 func (c *viewContext) watch() {
 	x := c.v.x.Load()
-	if x == nil || !c.quiet || c.done == nil || c.err != nil || c.stop != nil {
+	if x == nil || !c.quiet || c.ended || c.done == nil || c.err != nil || c.stop != nil || c.later != nil {
+		return
+	}
+	if left := c.since + int64(patience) - wire.Now(); left > 0 {
+		c.later = time.AfterFunc(time.Duration(left), c.patienceEnded)
 		return
 	}
 	c.stop = x.conn.Watch(c.over)
+}
+
+func (c *viewContext) patienceEnded() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.later = nil
+	c.watch()
 }
 
 // unwatch ends the watch, and has none begin.
 func (c *viewContext) unwatch() {
 	c.mu.Lock()
 	stop := c.stop
-	c.stop, c.quiet = nil, false
+	c.stop, c.ended = nil, true
+	if c.later != nil {
+		c.later.Stop()
+		c.later = nil
+	}
 	c.mu.Unlock()
 	if stop != nil {
 		stop()

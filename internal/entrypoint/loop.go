@@ -200,7 +200,7 @@ func (x *turn) one() (keep bool) {
 		keep, served = x.servePlain(now)
 	}
 	if !served {
-		keep = x.compat()
+		keep = x.compat(now)
 	}
 	if o.Observe != nil {
 		x.entry.Took = time.Since(x.entry.Start)

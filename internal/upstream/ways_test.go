@@ -226,6 +226,59 @@ func TestClientGoesAway(t *testing.T) {
 	})
 }
 
+// A client that has said all may close its side and still get its answer: it is
+// given a second, below handlers as on the plain path, then it counts as gone.
+func TestClientClosesItsSide(t *testing.T) {
+	for name, request := range map[string]string{
+		"get":     "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"length":  "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+		"chunked": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+	} {
+		gone := make(chan bool, 2)
+		serve := func(c net.Conn, br *bufio.Reader) {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, r.Body)
+			if r.Header.Get("X-Answer") != "" {
+				time.Sleep(200 * time.Millisecond)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				return
+			}
+			io.Copy(io.Discard, br) // until the other side closes
+			gone <- true
+		}
+		t.Run(name+"/answered", func(t *testing.T) {
+			t.Parallel()
+			eachWay(t, serve, func(t *testing.T, c net.Conn, br *bufio.Reader) {
+				io.WriteString(c, strings.Replace(request, "Host: x\r\n", "Host: x\r\nX-Answer: 1\r\n", 1))
+				c.(*net.TCPConn).CloseWrite()
+				if all, err := io.ReadAll(br); err != nil || !strings.HasSuffix(string(all), "\r\n\r\nok") {
+					t.Errorf("%q, %v", all, err)
+				}
+			})
+		})
+		t.Run(name+"/silent", func(t *testing.T) {
+			t.Parallel()
+			eachWay(t, serve, func(t *testing.T, c net.Conn, br *bufio.Reader) {
+				c.SetDeadline(time.Now().Add(30 * time.Second))
+				began := time.Now()
+				io.WriteString(c, request)
+				c.(*net.TCPConn).CloseWrite()
+				select {
+				case <-gone:
+				case <-time.After(30 * time.Second):
+					t.Fatal("the server was left waiting")
+				}
+				if took := time.Since(began); took < 900*time.Millisecond {
+					t.Errorf("given up after %v", took)
+				}
+			})
+		})
+	}
+}
+
 // Bodies too long for one read come whole and in order, also where the kernel
 // moves them.
 func TestLongBodies(t *testing.T) {
