@@ -36,3 +36,17 @@ func callOff(socket *net.TCPListener) {
 			&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 	})
 }
+
+// anybodyWaits tells whether a connection could be accepted at once.
+func anybodyWaits(socket *net.TCPListener) (yes bool) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		list := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(list, 0)
+		yes = err == nil && n == 1 && list[0].Revents == unix.POLLIN
+	})
+	return yes && err == nil
+}

@@ -21,11 +21,16 @@ func (s *Server) Serve() error {
 	defer close(s.refusing)
 	s.serveHTTP3()
 	var wait time.Duration
-	for {
+	for late := 0; ; {
 		c, err := s.socket.Accept()
 		if err == nil {
 			wait = 0
 			s.accepted(c)
+			continue
+		}
+		if s.closed.Load() && !s.retired.Load() && late < 20 && anybodyWaits(s.tcp) {
+			late++ // than lastCalls: the machine has other work
+			s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
 			continue
 		}
 		if s.closed.Load() || s.retired.Load() {
