@@ -29,7 +29,7 @@ func (s *Server) Serve() error {
 			continue
 		}
 		if s.closed.Load() && !s.retired.Load() && late < 20 && anybodyWaits(s.tcp) {
-			late++ // than lastCalls: the machine has other work
+			late++                                          // than lastCalls: the machine has other work
 			s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
 			continue
 		}
