@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 	// how near the process is to the memory it may use
 	"pressure": {},
 	// row 2: decisions and their engines; the two halves never see each other
-	"route": {},
+	"route": {"http1"},
 	// middlewares have a second form, upon the head as it came
 	"middleware":    {"config", "http1", "wire"},
 	"upstream":      {"config", "http1", "middleware", "wire"},

@@ -299,11 +299,14 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 			return o, fmt.Errorf("entryPoints.%s.tls.clientCA.files: %w", name, err)
 		}
 	}
-	config, problems := entrypoint.TLSConfig(entrypoint.TLSOptions{
+	how := entrypoint.TLSOptions{
 		ClientCAs: clients, ClientOptional: e.TLS.ClientCA.Optional, Profile: e.TLS.Profile,
 		Object: "entry point " + name, MinVersion: e.TLS.MinVersion, CipherSuites: e.TLS.CipherSuites,
 		GetCertificate: g.certs.index.GetCertificate, ChallengeCertificate: g.responder.Certificate,
-	})
+	}
+	how.Hosts = g.hostTLS.add(name, how)
+	o.HostTLS = how.Hosts
+	config, problems := entrypoint.TLSConfig(how)
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {

@@ -53,6 +53,7 @@ type gateway struct {
 	status     *kubernetes.Status // nil: no [kubernetes]
 	barrier    *acme.Barrier
 	tickets    *cert.Tickets
+	hostTLS    *hostTLS
 	replicas   *replicas
 	api        http.Handler
 	health     http.Handler
@@ -109,6 +110,7 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 		return nil, err
 	}
 	g.tickets = cert.NewTickets(g.shared, log)
+	g.hostTLS = newHostTLS(g.tickets)
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)
@@ -172,7 +174,9 @@ func (g *gateway) readElsewhere(ctx context.Context, prefix string) ([]store.Ent
 // apply compiles and serves what the controller merged.
 func (g *gateway) apply(r config.Routing, known []config.Problem) []config.Problem {
 	snap, problems := g.compiler.Compile(withDefaults(r, g.static), known)
+	problems = append(problems, g.hostTLS.prepare(r, snap)...)
 	g.proxy.Swap(snap)
+	g.hostTLS.settle()
 	return append(problems, g.certs.routing(r, snap)...)
 }
 

@@ -57,12 +57,15 @@ func startReplica(t *testing.T, file string) runningReplica {
 	log := slog.New(slog.NewTextHandler(buffer, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	static := loaded.Static
-	routing, err := openRouting(ctx, static, "a", log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if static, err = overlay(ctx, loaded, routing, log); err != nil {
-		t.Fatalf("overlay: %v\n%s", err, buffer)
+	var routing closingStore
+	if static.Etcd != nil {
+		var err error
+		if routing, err = openRouting(ctx, static, "a", log); err != nil {
+			t.Fatal(err)
+		}
+		if static, err = overlay(ctx, loaded, routing, log); err != nil {
+			t.Fatalf("overlay: %v\n%s", err, buffer)
+		}
 	}
 	g, err := newGateway(ctx, static, gatewayOptions{name: "a", routing: routing, file: file, log: log})
 	if err != nil {
@@ -74,7 +77,9 @@ func startReplica(t *testing.T, file string) runningReplica {
 		if err := g.run(ctx); err != nil {
 			t.Errorf("run: %v", err)
 		}
-		_ = routing.Close()
+		if routing != nil {
+			_ = routing.Close()
+		}
 	}()
 	var once sync.Once
 	r := runningReplica{g, buffer, func() { once.Do(func() { cancel(); <-done }) }}

@@ -43,7 +43,7 @@ type Tickets struct {
 	log   *slog.Logger
 
 	mu    sync.Mutex
-	sinks []sink
+	sinks []*sink
 	keys  []ticketKey // newest first
 }
 
@@ -68,13 +68,20 @@ func NewTickets(st store.Store, log *slog.Logger) *Tickets { return &Tickets{sto
 // Add has apply, such as SetSessionTicketKeys of a tls.Config, called with the
 // keys for purpose, now if they are known, and after each change. Of another
 // purpose the keys are others: sessions are not resumed where other settings
-// hold. Until the store has answered for the first time apply is not called.
-func (t *Tickets) Add(purpose string, apply func([][32]byte)) {
+// hold. Until the store has answered for the first time apply is not called; it
+// is no more after remove.
+func (t *Tickets) Add(purpose string, apply func([][32]byte)) (remove func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sinks = append(t.sinks, sink{purpose, apply})
+	s := &sink{purpose, apply}
+	t.sinks = append(t.sinks, s)
 	if len(t.keys) > 0 {
 		apply(derive(arrange(time.Now(), t.keys), purpose))
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.sinks = slices.DeleteFunc(t.sinks, func(other *sink) bool { return other == s })
 	}
 }
 

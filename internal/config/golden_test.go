@@ -264,5 +264,9 @@ func dumpRouting(r Routing) string {
 	for _, c := range r.Certificates {
 		fmt.Fprintf(&b, "certificate %s %s %v\n", c.CertFile, c.KeyFile, c.EntryPoints)
 	}
+	for name, o := range sorted(r.TLSOptions) {
+		fmt.Fprintf(&b, "TLS options %s: profile %q min %q suites %v clients %v optional %v none %v\n",
+			name, o.Profile, o.MinVersion, o.CipherSuites, o.ClientCAs, o.ClientOptional, o.NoClientCert)
+	}
 	return b.String()
 }

@@ -29,6 +29,12 @@ func Merge(sources map[string]Routing) (Routing, []Problem) {
 		for name := range r.Services {
 			m.out.Services[qualify(name, provider)] = Service{}
 		}
+		for name, o := range r.TLSOptions {
+			if m.out.TLSOptions == nil {
+				m.out.TLSOptions = map[string]TLSOptions{}
+			}
+			m.out.TLSOptions[qualify(name, provider)] = o
+		}
 		m.out.Certificates = append(m.out.Certificates, r.Certificates...)
 		m.out.Wishes = append(m.out.Wishes, r.Wishes...)
 	}
@@ -106,6 +112,11 @@ func (m *merger) router(name string, r Router, provider string) {
 		})
 	}
 	r.Service = full
+	if r.TLS != nil && r.TLS.Options != "" {
+		tls := *r.TLS // one that is missing is for package proxy to report
+		tls.Options, _ = reference(m.out.TLSOptions, tls.Options, provider)
+		r.TLS = &tls
+	}
 	m.out.Routers[qualify(name, provider)] = r
 }
 

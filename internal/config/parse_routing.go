@@ -22,7 +22,8 @@ type (
 			ServersTransports map[string]*Node `key:"serversTransports"`
 		} `key:"http"`
 		TLS struct {
-			Certificates []*Node `key:"certificates"`
+			Certificates []*Node          `key:"certificates"`
+			Options      map[string]*Node `key:"options"`
 		} `key:"tls"`
 	}
 	writtenRouter struct {
@@ -35,6 +36,7 @@ type (
 		TLS            *struct {
 			CertResolver string   `key:"certResolver"`
 			Domains      []Domain `key:"domains"`
+			Options      string   `key:"options"`
 		} `key:"tls"`
 	}
 	writtenService struct {
@@ -68,6 +70,15 @@ type (
 		URL    string `key:"url"`
 		Weight *int   `key:"weight"`
 	}
+	writtenTLSOptions struct {
+		Profile      string   `key:"profile"`
+		MinVersion   string   `key:"minVersion"`
+		CipherSuites []string `key:"cipherSuites"`
+		ClientAuth   struct {
+			CAFiles []string `key:"caFiles"`
+			Type    string   `key:"clientAuthType"`
+		} `key:"clientAuth"`
+	}
 	writtenCertificate struct {
 		CertFile    string   `key:"certFile"`
 		KeyFile     string   `key:"keyFile"`
@@ -78,7 +89,7 @@ type (
 // ParseRouting reads routing configuration in our own form:
 //
 //	http.routers.<r>.{rule, entryPoints, priority, service, middlewares,
-//	    passHostHeader, tls.{certResolver, domains}}
+//	    passHostHeader, tls.{certResolver, domains, options}}
 //	http.services.<s>.loadBalancer.{servers, sticky.cookie, healthCheck,
 //	    passHostHeader, maxConn, responseForwarding.flushInterval, serversTransport}
 //	http.services.<s>.weighted.{services, sticky.cookie}
@@ -86,6 +97,8 @@ type (
 //	http.serversTransports.<t>.{serverName, insecureSkipVerify, rootCAs,
 //	    certificates, disableHTTP2}
 //	tls.certificates[].{certFile, keyFile, entryPoints}
+//	tls.options.<o>.{profile, minVersion, cipherSuites,
+//	    clientAuth.{caFiles, clientAuthType}}
 //
 // A bad object is left out with a Problem, the rest is kept. provider becomes
 // part of every origin. A nil n is an empty Routing.
@@ -117,6 +130,9 @@ func ParseRouting(n *Node, provider string) (Routing, []Problem) {
 	}
 	for i, node := range w.TLS.Certificates {
 		p.certificate(strconv.Itoa(i), node)
+	}
+	for name, node := range sorted(w.TLS.Options) {
+		p.tlsOptions(name, node)
 	}
 	return p.out, p.problems
 }
@@ -207,9 +223,50 @@ func (p *routingParser) router(name string, n *Node) {
 				}
 			}
 		}
-		r.TLS = &RouterTLS{CertResolver: w.TLS.CertResolver, Domains: w.TLS.Domains}
+		r.TLS = &RouterTLS{CertResolver: w.TLS.CertResolver, Domains: w.TLS.Domains, Options: w.TLS.Options}
 	}
 	p.out.Routers[name] = r
+}
+
+// tlsOptions leaves bad options out: the hosts that demand them are refused.
+func (p *routingParser) tlsOptions(name string, n *Node) {
+	var w writtenTLSOptions
+	if !p.decode("TLS options", name, n, &w) {
+		return
+	}
+	o := TLSOptions{
+		Origin: p.origin(n), Profile: w.Profile, MinVersion: w.MinVersion, CipherSuites: w.CipherSuites, ClientCAs: w.ClientAuth.CAFiles,
+	}
+	switch {
+	case o.Profile != "" && !slices.Contains(tlsProfiles, o.Profile):
+		p.bad(n, "TLS options", name, fmt.Sprintf("no such profile: %q", o.Profile), strings.Join(tlsProfiles, ", "))
+		return
+	case o.Profile != "" && (o.MinVersion != "" || len(o.CipherSuites) > 0):
+		p.bad(n, "TLS options", name, "a profile says versions and suites itself", "either profile, or minVersion and cipherSuites")
+		return
+	case o.MinVersion != "" && !slices.Contains(tlsVersions, o.MinVersion):
+		p.bad(n, "TLS options", name, fmt.Sprintf("no such TLS version: %q", o.MinVersion), strings.Join(tlsVersions, ", "))
+		return
+	}
+	switch w.ClientAuth.Type {
+	case "":
+	case "NoClientCert":
+		o.ClientCAs, o.NoClientCert = nil, true
+	case "RequireAndVerifyClientCert", "VerifyClientCertIfGiven":
+		o.ClientOptional = w.ClientAuth.Type == "VerifyClientCertIfGiven"
+		if len(o.ClientCAs) == 0 {
+			p.bad(n, "TLS options", name, "clientAuth: "+w.ClientAuth.Type+" without an authority to verify by", "caFiles = [\"clients.pem\"]")
+			return
+		}
+	default:
+		p.bad(n, "TLS options", name, fmt.Sprintf("clientAuth.clientAuthType: %q is none that verifies", w.ClientAuth.Type),
+			"RequireAndVerifyClientCert, VerifyClientCertIfGiven, NoClientCert")
+		return
+	}
+	if p.out.TLSOptions == nil {
+		p.out.TLSOptions = map[string]TLSOptions{}
+	}
+	p.out.TLSOptions[name] = o
 }
 
 // middleware keeps the parameters undecoded: the middleware itself knows them.

@@ -15,6 +15,7 @@ type Routing struct {
 	Services     map[string]Service
 	Certificates []Certificate // certificates from files or PEM, for the handshake
 	Wishes       []Wish        // certificates asked for beside those of routers
+	TLSOptions   map[string]TLSOptions
 }
 
 // Router joins a rule to a service through middlewares.
@@ -38,6 +39,19 @@ type Router struct {
 type RouterTLS struct {
 	CertResolver string
 	Domains      []Domain
+	Options      string // the name of TLSOptions for the hosts of the rule; "": the entry point's hold
+}
+
+// TLSOptions are what TLS is like for the hosts of the routers that name them.
+// What they leave out is as the entry point has it.
+type TLSOptions struct {
+	Origin         Origin
+	Profile        string // "modern", "intermediate"
+	MinVersion     string
+	CipherSuites   []string
+	ClientCAs      []string // paths or PEM text of whom client certificates are asked
+	ClientOptional bool     // a client may have none
+	NoClientCert   bool     // none is asked for, though the entry point does
 }
 
 // Domain is one certificate's set of names.

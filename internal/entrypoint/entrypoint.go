@@ -85,9 +85,12 @@ type Options struct {
 	UDPSocket  *net.UDPConn
 	HTTP3After <-chan struct{}
 
-	MaxHeaderBytes int     // request head; default 32 KiB
-	MaxConnections int     // above it new connections are closed; default: Budget's, else 80 % of the descriptor limit
-	Budget         *Budget // of all entry points together; nil: none
+	MaxHeaderBytes int // request head; default 32 KiB
+	MaxConnections int // above it new connections are closed; default: Budget's, else 80 % of the descriptor limit
+	// HostTLS is that of TLS; nil: no host has TLS options of its own.
+	HostTLS *HostTLS
+
+	Budget *Budget // of all entry points together; nil: none
 
 	// Pressure says when to keep no connection, and when to refuse new ones and
 	// requests; nil: never.

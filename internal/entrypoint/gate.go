@@ -56,6 +56,10 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, refusal{http.StatusRequestHeaderFieldsTooLarge, "too many header lines"})
 		return
 	}
+	if g.misdirected(r) {
+		g.refuse(w, r, refusal{http1.Misdirected.Status(), http1.Misdirected.Error()})
+		return
+	}
 	path, ok := normalPath(r.URL.EscapedPath(), g.opts.AllowEncodedSlash)
 	if !ok {
 		g.refuse(w, r, refusal{http.StatusBadRequest, "path with encoded or raw separators or control bytes"})

@@ -58,7 +58,11 @@ func (c *conn) serveHTTP2(read []byte) {
 	if c.TLS() != nil {
 		nc = c.TLS()
 	}
-	c.server.h2.ServeConn(context.WithValue(context.WithValue(context.Background(), peerKey{}, c.peer), connKey{}, c), nc, read)
+	ctx := context.WithValue(context.WithValue(context.Background(), peerKey{}, c.peer), connKey{}, c)
+	if c.choice != nil {
+		ctx = context.WithValue(ctx, tlsChoiceKey{}, c.choice) // for tunnels
+	}
+	c.server.h2.ServeConn(ctx, nc, read)
 }
 
 // alpn gives what a handshake has agreed on.

@@ -81,6 +81,12 @@ func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 		ConnContext: func(ctx context.Context, client net.Addr) context.Context {
 			return context.WithValue(ctx, peerKey{}, trust.peer(client.String()))
 		},
+		BaseContext: func(ctx context.Context) context.Context {
+			if opts.HostTLS != nil {
+				ctx, _ = withTLSChoice(ctx)
+			}
+			return ctx
+		},
 		HeadTimeout: opts.ReadHeaderTimeout, IdleTimeout: opts.IdleTimeout, ReadTimeout: opts.ReadTimeout,
 		WriteTimeout: opts.WriteTimeout, StallTimeout: opts.WriteStallTimeout,
 		MaxHeaderBytes: opts.MaxHeaderBytes, Admit: s.admitQUIC,

@@ -27,6 +27,7 @@ type conn struct {
 	client        http1.Client
 	remote        string
 	agreed        *tls.ConnectionState // nil: plain, or not asked for yet
+	choice        *tlsChoice           // nil: no host has TLS options of its own
 	leaving       bool                 // no request may follow the one under way
 }
 
@@ -174,6 +175,10 @@ func (x *turn) one() (keep bool) {
 	}
 	x.at = n
 	c := x.conn
+	if c.misdirected(&x.req) {
+		x.refuse(http1.Misdirected)
+		return false
+	}
 	o := &c.server.opts
 	now := wire.Now()
 	level := o.Pressure.Level()

@@ -92,7 +92,11 @@ func (c *conn) handshake() {
 	c.ServeTLS(o.TLS)
 	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
 	c.WriteBy(deadline(wire.Now(), o.ReadHeaderTimeout), o.WriteStallTimeout)
-	if err := c.Handshake(); err != nil {
+	ctx := context.Background()
+	if o.HostTLS != nil {
+		ctx, c.choice = withTLSChoice(ctx)
+	}
+	if err := c.Handshake(ctx); err != nil {
 		c.rejected(err)
 		return
 	}

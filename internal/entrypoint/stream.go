@@ -52,6 +52,9 @@ func (s *Server) serveStream(st *h2.Stream) (whole bool) {
 		x.observe()
 		defer x.observed()
 	}
+	if why == 0 && x.conn.misdirected(&x.req) {
+		why = http1.Misdirected
+	}
 	if why != 0 {
 		x.refuse(why)
 		return true
@@ -115,7 +118,9 @@ func (x *streamTurn) body() io.ReadCloser {
 func (x *streamTurn) refuse(why http1.Reason) {
 	s := x.conn.server
 	s.opts.Logger.Debug("request refused", "entryPoint", s.name, "client", x.conn.remote, "status", why.Status(), "reason", why.Error())
-	x.stream.Drain()
+	if why != http1.Misdirected { // a mistake of the client's about names, not about HTTP
+		x.stream.Drain()
+	}
 	text := why.AppendRefusal(nil, nil, false)
 	var res http1.Response
 	res.Reset()

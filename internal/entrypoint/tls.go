@@ -41,6 +41,8 @@ type TLSOptions struct {
 	// ChallengeCertificate answers clients that offer nothing but acme-tls/1;
 	// nil: no challenge is answered here.
 	ChallengeCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Hosts have settings of their own; nil: none has.
+	Hosts *HostTLS
 }
 
 // TLSConfig makes the configuration of an entry point: by default Mozilla's
@@ -74,21 +76,34 @@ func TLSConfig(opts TLSOptions) (*tls.Config, []config.Problem) {
 		problems = append(problems, opts.warning("no cipher suite that HTTP/2 demands is named: only HTTP/1.1 is offered",
 			"add TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"))
 	}
+	c.GetConfigForClient = configForClient(opts)
+	return c, problems
+}
+
+// configForClient gives what chooses another configuration by the client's
+// first message; nil where there is no other.
+func configForClient(opts TLSOptions) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	if opts.ChallengeCertificate == nil && opts.Hosts == nil {
+		return nil
+	}
+	var challenge *tls.Config
 	if opts.ChallengeCertificate != nil {
-		challenge := &tls.Config{
+		challenge = &tls.Config{
 			MinVersion:             tls.VersionTLS12, // RFC 8737, section 3
 			NextProtos:             []string{challengeProtocol},
 			GetCertificate:         opts.ChallengeCertificate,
 			SessionTicketsDisabled: true,
 		}
-		c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == challengeProtocol {
-				return challenge, nil
-			}
-			return nil, nil
-		}
 	}
-	return c, problems
+	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if challenge != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == challengeProtocol {
+			return challenge, nil
+		}
+		if opts.Hosts != nil {
+			return opts.Hosts.choose(hello)
+		}
+		return nil, nil
+	}
 }
 
 func (o TLSOptions) problem(message, allowed string) config.Problem {

@@ -1,6 +1,9 @@
 package http1
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // ValidHost accepts a registered name, an IPv4 address or an IPv6 address in
 // brackets, with or without a port (RFC 9110, section 7.2), in the letters that
@@ -53,4 +56,34 @@ func validBracketed(host string) bool {
 		return rest == "" || validPort(rest)
 	}
 	return false
+}
+
+// HostName gives the comparable form of a host: without port, brackets and
+// trailing dot, in lower case. It allocates only where a letter is upper case.
+func HostName(host string) string {
+	if strings.HasPrefix(host, "[") {
+		if end := strings.IndexByte(host, ']'); end > 0 {
+			host = host[1:end]
+		}
+	} else if colon := strings.IndexByte(host, ':'); colon >= 0 && strings.IndexByte(host[colon+1:], ':') < 0 {
+		host = host[:colon]
+	}
+	host = strings.TrimSuffix(host, ".")
+	for i := range len(host) {
+		if c := host[i]; 'A' <= c && c <= 'Z' {
+			return lowerASCII(host)
+		}
+	}
+	return host
+}
+
+// lowerASCII leaves other alphabets alone: the Kelvin sign is not a k.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
 }

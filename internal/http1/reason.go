@@ -52,6 +52,7 @@ const (
 	BadStatus                          // malformed status line
 	UnaskedUpgrade                     // 101 that nobody asked for, or for something else
 	TooManyInterim                     // more than MaxInterim interim answers
+	Misdirected                        // for a host that this connection may not ask for
 	numReasons
 )
 
@@ -103,6 +104,7 @@ var reasons = [numReasons]reasonText{
 	BadStatus:        {502, "malformed status line"},
 	UnaskedUpgrade:   {502, "upgrade that was not asked for"},
 	TooManyInterim:   {502, "too many interim answers"},
+	Misdirected:      {421, "the host has TLS options other than this connection's; connect anew for it"},
 }
 
 // Status is what the client of a refused request is answered.

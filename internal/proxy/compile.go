@@ -156,21 +156,22 @@ func (c *compiler) router(name string, d config.Router, rule route.Rule, err err
 	}
 	last := c.service(r)
 	around := c.chain(r)
+	c.checkTLS(r)
 	refusal, why := r.refusal, r.why // of the router itself
 	for _, i := range points {
 		p := c.points[i]
 		handler := wrap(wrap(last, around), p.around)
 		plain := stage(c.plain(r), slices.Concat(p.around, around))
 		switch {
-		case refusal == BadMiddleware:
-			handler, plain = refuse(BadMiddleware), nil
+		case refusal == BadMiddleware, refusal == BadTLS:
+			handler, plain = refuse(refusal), nil
 		case p.bad != "":
 			handler, plain = refuse(BadMiddleware), nil
 			r.refusal, r.why = BadMiddleware, cmp.Or(why, p.bad)
 		}
 		r.at = append(r.at, placed{i, &served{router: name, handler: handler, plain: plain}})
 	}
-	r.fixed = r.refusal == "" && !r.reads && len(c.problems) == before
+	r.fixed = r.refusal == "" && !r.reads && len(c.problems) == before && r.tlsOptions() == ""
 	return r
 }
 

@@ -66,6 +66,7 @@ func (k *Compiler) Compile(r config.Routing, known []config.Problem) (*Snapshot,
 	c.entryPoints()
 	c.middlewares()
 	c.routers()
+	c.tlsConflicts()
 	k.last = &parts{points: c.points, checks: c.checks, routers: c.snapshot.routers}
 	news := unknown(c.problems, known)
 	c.snapshot.problems = slices.Concat(known, news)

@@ -19,7 +19,7 @@ func sameTLS(a, b *config.RouterTLS) bool {
 	if a == b || a == nil || b == nil {
 		return a == b
 	}
-	return a.CertResolver == b.CertResolver && slices.EqualFunc(a.Domains, b.Domains, func(x, y config.Domain) bool {
+	return a.CertResolver == b.CertResolver && a.Options == b.Options && slices.EqualFunc(a.Domains, b.Domains, func(x, y config.Domain) bool {
 		return x.Main == y.Main && slices.Equal(x.SANs, y.SANs)
 	})
 }

@@ -45,6 +45,7 @@ const (
 	NoRoute       upstream.Reason = "no-route"       // 404
 	NoService     upstream.Reason = "no-service"     // 503: the router's service is not there
 	BadMiddleware upstream.Reason = "bad-middleware" // 503: the router must not serve without it
+	BadTLS        upstream.Reason = "bad-tls"        // 503: the router must not serve without its TLS options
 	NotReady      upstream.Reason = "not-ready"      // 503: no configuration yet
 	OurFault      upstream.Reason = "internal"       // 500: a panic, logged
 )

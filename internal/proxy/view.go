@@ -47,6 +47,7 @@ type RouterView struct {
 type RouterTLSView struct {
 	CertResolver string          `json:"certResolver,omitempty"`
 	Domains      []config.Domain `json:"domains,omitempty"`
+	Options      string          `json:"options,omitempty"`
 }
 
 // MiddlewareView is a declared middleware.
@@ -86,7 +87,7 @@ func (s *Snapshot) View() View {
 			rv.EntryPoints = append(rv.EntryPoints, s.points[at.point].Name)
 		}
 		if tls := r.declared.TLS; tls != nil {
-			rv.TLS = &RouterTLSView{CertResolver: tls.CertResolver, Domains: slices.Clone(tls.Domains)}
+			rv.TLS = &RouterTLSView{CertResolver: tls.CertResolver, Domains: slices.Clone(tls.Domains), Options: tls.Options}
 		}
 		v.Routers = append(v.Routers, rv)
 	}
@@ -195,6 +196,9 @@ func (t *RouterTLSView) String() string {
 	var parts []string
 	if t.CertResolver != "" {
 		parts = append(parts, "resolver "+t.CertResolver)
+	}
+	if t.Options != "" {
+		parts = append(parts, "options "+t.Options)
 	}
 	var domains []string
 	for _, d := range t.Domains {

@@ -3,11 +3,13 @@ package route
 import (
 	"slices"
 	"strings"
+
+	"gatehouse/internal/http1"
 )
 
 // Match reports whether the rule alone matches the head.
 func (r Rule) Match(h *Head) bool {
-	h.host = cleanHost(h.Host)
+	h.host = http1.HostName(h.Host)
 	return r.root != nil && r.root.match(h)
 }
 

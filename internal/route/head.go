@@ -45,36 +45,6 @@ func (h *Head) header(name string, ok func(value string) bool) bool {
 	}
 }
 
-// cleanHost gives the comparable form of a host: without port, brackets and
-// trailing dot, in lower case. It allocates only where a letter is upper case.
-func cleanHost(host string) string {
-	if strings.HasPrefix(host, "[") {
-		if end := strings.IndexByte(host, ']'); end > 0 {
-			host = host[1:end]
-		}
-	} else if colon := strings.IndexByte(host, ':'); colon >= 0 && strings.IndexByte(host[colon+1:], ':') < 0 {
-		host = host[:colon]
-	}
-	host = strings.TrimSuffix(host, ".")
-	for i := range len(host) {
-		if c := host[i]; 'A' <= c && c <= 'Z' {
-			return lowerASCII(host)
-		}
-	}
-	return host
-}
-
-// lowerASCII leaves other alphabets alone: the Kelvin sign is not a k.
-func lowerASCII(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c | 0x20
-		}
-	}
-	return string(b)
-}
-
 func (h *Head) clientIP() (netip.Addr, bool) {
 	if ap, err := netip.ParseAddrPort(h.RemoteAddr); err == nil {
 		return ap.Addr().WithZone("").Unmap(), true

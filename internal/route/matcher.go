@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+
+	"gatehouse/internal/http1"
 )
 
 type kind uint8
@@ -160,7 +162,7 @@ func addHeaderName(arg string) (string, *Error) {
 }
 
 func (l *leaf) addHost(arg string) (string, *Error) {
-	name := cleanHost(arg)
+	name := http1.HostName(arg)
 	rest, wild := strings.CutPrefix(name, "*")
 	if wild {
 		var ok bool

@@ -142,6 +142,26 @@ func (r Rule) Hosts() []string {
 	})
 }
 
+// Bound gives the names, of wildcards too, of which every request the rule
+// matches is for one; ok is false where it may match others.
+func (r Rule) Bound() (hosts []string, ok bool) {
+	if r.root == nil {
+		return nil, false
+	}
+	for _, k := range r.root.keys() {
+		switch k.host.kind {
+		case hostExact:
+			hosts = append(hosts, k.host.name)
+		case hostWild:
+			hosts = append(hosts, "*"+k.host.name)
+		default:
+			return nil, false
+		}
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts), true
+}
+
 func (n *node) hosts(names []string, positive bool) []string {
 	switch {
 	case n.op == opNot:

@@ -3,6 +3,8 @@ package route
 import (
 	"cmp"
 	"slices"
+
+	"gatehouse/internal/http1"
 )
 
 // Entry is one route of a table.
@@ -138,7 +140,7 @@ func (t *Table) Hosts() []string {
 // allocates nothing, unless the host has upper-case letters or a rule looks
 // into an escaped query.
 func (t *Table) Match(h *Head) int {
-	h.host = cleanHost(h.Host)
+	h.host = http1.HostName(h.Host)
 	best := int32(len(t.order))
 	if at, ok := t.exact[h.host]; ok {
 		best = t.places[at].match(h, best)

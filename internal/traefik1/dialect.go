@@ -98,6 +98,9 @@ func Join(into *config.Routing, add config.Routing) []config.Problem {
 	problems = append(problems, join(&into.Routers, add.Routers, "router", func(r config.Router) config.Origin { return r.Origin })...)
 	problems = append(problems, join(&into.Middlewares, add.Middlewares, "middleware", func(m config.Middleware) config.Origin { return m.Origin })...)
 	problems = append(problems, join(&into.Services, add.Services, "service", func(s config.Service) config.Origin { return s.Origin })...)
+	if len(add.TLSOptions) > 0 {
+		problems = append(problems, join(&into.TLSOptions, add.TLSOptions, "TLS options", func(o config.TLSOptions) config.Origin { return o.Origin })...)
+	}
 	into.Certificates = append(into.Certificates, add.Certificates...)
 	return problems
 }

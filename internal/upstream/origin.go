@@ -214,7 +214,7 @@ func (o *origin) dial(ctx context.Context) (*link, error) {
 	}
 	l.DialTLS(o.client)
 	l.ReadBy(wire.Now() + int64(handshakeTime))
-	if err := l.Handshake(); err != nil {
+	if err := l.Handshake(context.Background()); err != nil {
 		l.Close()
 		return nil, dialError{err}
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -30,8 +31,11 @@ func (c *Conn) ServeTLS(config *tls.Config) { c.secure = tls.Server(&c.Sock, con
 // DialTLS makes the connection the client's side of TLS.
 func (c *Conn) DialTLS(config *tls.Config) { c.secure = tls.Client(&c.Sock, config) }
 
-// Handshake does the TLS handshake within the deadlines set.
-func (c *Conn) Handshake() error { return c.secure.Handshake() }
+// Handshake does the TLS handshake within the deadlines set. The functions of
+// its configuration see the values of ctx, whose end is not waited for.
+func (c *Conn) Handshake(ctx context.Context) error {
+	return c.secure.HandshakeContext(context.WithoutCancel(ctx))
+}
 
 // TLS is the TLS connection; nil where it is plain.
 func (c *Conn) TLS() *tls.Conn { return c.secure }

@@ -29,6 +29,9 @@ type Options struct {
 	Handler http.Handler // any goroutine; requests of one connection run side by side
 	Logger  *slog.Logger
 
+	// BaseContext may add to what a connection's handshake and requests see;
+	// nil: adds nothing.
+	BaseContext func(ctx context.Context) context.Context
 	// ConnContext may add to the context of a connection's requests; nil: adds
 	// nothing.
 	ConnContext func(ctx context.Context, client net.Addr) context.Context
@@ -164,14 +167,16 @@ var errFull = errors.New("no room for another connection")
 // admit is called for each connection that wants to begin; its context ends
 // with it.
 func (s *Server) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
-	if s.opts.Admit == nil {
-		return ctx, nil
+	if s.opts.Admit != nil {
+		leave, ok := s.opts.Admit(client.RemoteAddr)
+		if !ok {
+			return nil, errFull
+		}
+		context.AfterFunc(ctx, leave)
 	}
-	leave, ok := s.opts.Admit(client.RemoteAddr)
-	if !ok {
-		return nil, errFull
+	if s.opts.BaseContext != nil {
+		ctx = s.opts.BaseContext(ctx)
 	}
-	context.AfterFunc(ctx, leave)
 	return ctx, nil
 }
 

@@ -261,7 +261,9 @@ func TestNamesNoFile(t *testing.T) {
 			"http/services/s/loadbalancer/serverstransport/rootcas=/etc/ca.pem",
 			"http/services/c/loadbalancer/servers/0/url=http://10.0.0.1",
 			"http/services/c/loadbalancer/serverstransport/certificates/0/certfile=/etc/ssl/a.crt",
-			"http/services/c/loadbalancer/serverstransport/certificates/0/keyfile=/etc/ssl/a.key")
+			"http/services/c/loadbalancer/serverstransport/certificates/0/keyfile=/etc/ssl/a.key",
+			"tls/options/file/clientAuth/caFiles=/etc/ca.pem", "tls/options/lift/clientAuth/clientAuthType=NoClientCert",
+			"tls/options/modern/profile=modern")
 		h := start(t, Options{Store: s, Prefix: "/traefik", Read: noAlias})
 		synctest.Wait()
 		h.want(t, 1, "usersFile in a store may not name a file", "web")
@@ -277,6 +279,9 @@ func TestNamesNoFile(t *testing.T) {
 		}
 		if _, ok := h.routing.Services["c"]; ok {
 			t.Error("the service with a client certificate of this machine is there")
+		}
+		if o := h.routing.TLSOptions; len(o) != 1 || o["modern"].Profile != "modern" {
+			t.Errorf("TLS options: %v", o)
 		}
 	})
 }

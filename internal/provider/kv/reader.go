@@ -122,7 +122,7 @@ func (r *reader) parse(entries []store.Entry) (config.Routing, []config.Problem)
 }
 
 func isEmpty(r config.Routing) bool {
-	return len(r.Routers) == 0 && len(r.Services) == 0 && len(r.Middlewares) == 0 && len(r.Certificates) == 0
+	return len(r.Routers) == 0 && len(r.Services) == 0 && len(r.Middlewares) == 0 && len(r.Certificates) == 0 && len(r.TLSOptions) == 0
 }
 
 // strays reports folders at the top that nobody reads.
@@ -138,7 +138,8 @@ func strays(n *config.Node) []config.Problem {
 }
 
 // refuseFiles takes out what names a file of this machine: who may write
-// routes may not therefore read files.
+// routes may not therefore read files, nor lift what the entry point demands of
+// clients. Hosts that want TLS options that were taken out are refused.
 func refuseFiles(r *config.Routing) []config.Problem {
 	var problems []config.Problem
 	refuse := func(o config.Origin, object, what, instead string) {
@@ -152,6 +153,18 @@ func refuseFiles(r *config.Routing) []config.Problem {
 		}
 		return bad
 	})
+	for _, name := range sortedKeys(r.TLSOptions) {
+		o := r.TLSOptions[name]
+		switch {
+		case slices.ContainsFunc(o.ClientCAs, func(ca string) bool { return !isPEM(ca) }):
+			delete(r.TLSOptions, name)
+			refuse(o.Origin, "TLS options "+name, "clientAuth.caFiles", "PEM text")
+		case o.NoClientCert:
+			delete(r.TLSOptions, name)
+			problems = append(problems, config.Problem{Origin: o.Origin, Object: "TLS options " + name,
+				Message: "a store may not lift the client certificates that an entry point demands", Allowed: "NoClientCert in a file"})
+		}
+	}
 	for _, service := range sortedKeys(r.Services) {
 		s := r.Services[service]
 		if s.LoadBalancer == nil {

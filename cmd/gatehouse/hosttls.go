@@ -1,0 +1,189 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gatehouse/internal/cert"
+	"gatehouse/internal/config"
+	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/proxy"
+)
+
+// hostTLS keeps the TLS options of hosts in force, as routing says. It belongs
+// to the goroutine that applies snapshots, but for what entry points read.
+type hostTLS struct {
+	tickets *cert.Tickets
+	points  []*pointTLS // those with TLS
+	refused *entrypoint.TLSSet
+}
+
+func newHostTLS(tickets *cert.Tickets) *hostTLS {
+	return &hostTLS{tickets: tickets, refused: new(entrypoint.TLSSet)}
+}
+
+// pointTLS is one entry point's part.
+type pointTLS struct {
+	name  string
+	hosts *entrypoint.HostTLS
+	how   entrypoint.TLSOptions         // what options leave out
+	sets  map[string]*keptSet           // by what they say
+	table map[string]*entrypoint.TLSSet // what is in force
+	next  map[string]*entrypoint.TLSSet
+}
+
+// keptSet outlives snapshots that say the same, and with it the sessions and
+// connections begun under it.
+type keptSet struct {
+	set      *entrypoint.TLSSet
+	problems []config.Problem
+	forget   func() // its session tickets
+}
+
+// add makes an entry point's part; how is what its own TLS is made of.
+func (h *hostTLS) add(name string, how entrypoint.TLSOptions) *entrypoint.HostTLS {
+	how.ChallengeCertificate, how.Hosts = nil, nil
+	p := &pointTLS{name: name, hosts: new(entrypoint.HostTLS), how: how, sets: map[string]*keptSet{}}
+	h.points = append(h.points, p)
+	return p.hosts
+}
+
+// prepare brings what a snapshot demands in force before the snapshot is: a
+// host is served at no moment with less than one of the two demands. Options
+// that cannot be had are problems; their hosts are refused.
+func (h *hostTLS) prepare(r config.Routing, snap *proxy.Snapshot) []config.Problem {
+	b := setBuilder{options: r.TLSOptions, read: map[string]readOptions{}}
+	for _, p := range h.points {
+		p.next = h.build(p, &b, snap.TLSHosts(p.name))
+		both := maps.Clone(p.table)
+		if both == nil {
+			both = map[string]*entrypoint.TLSSet{}
+		}
+		maps.Copy(both, p.next)
+		p.hosts.Set(both)
+	}
+	return b.problems
+}
+
+// settle forgets what only the snapshot before demanded.
+func (h *hostTLS) settle() {
+	for _, p := range h.points {
+		p.hosts.Set(maps.Clone(p.next))
+		p.table, p.next = p.next, nil
+		for key, kept := range p.sets {
+			if !slices.Contains(slices.Collect(maps.Values(p.table)), kept.set) {
+				kept.forget()
+				delete(p.sets, key)
+			}
+		}
+	}
+}
+
+// build gives each host of an entry point its set.
+func (h *hostTLS) build(p *pointTLS, b *setBuilder, hosts map[string]string) map[string]*entrypoint.TLSSet {
+	table := map[string]*entrypoint.TLSSet{}
+	for _, host := range sortedKeys(hosts) {
+		o, ok := b.of(hosts[host])
+		if !ok {
+			table[host] = h.refused
+			continue
+		}
+		kept := p.sets[o.identity]
+		if kept == nil {
+			c, problems := entrypoint.TLSConfig(o.over(p.how))
+			kept = &keptSet{&entrypoint.TLSSet{Config: c}, problems, func() {}}
+			if c != nil {
+				kept.forget = h.tickets.Add("entry point "+p.name+", TLS options "+o.identity, c.SetSessionTicketKeys)
+			}
+			p.sets[o.identity] = kept
+		}
+		b.note(kept.problems)
+		table[host] = kept.set
+	}
+	return table
+}
+
+// setBuilder reads each options object once for all entry points.
+type setBuilder struct {
+	options  map[string]config.TLSOptions
+	read     map[string]readOptions
+	problems []config.Problem
+}
+
+type readOptions struct {
+	config.TLSOptions
+	object   string         // for problems
+	clients  *x509.CertPool // nil: nothing is said of client certificates
+	identity string         // of what they say, the authorities' certificates included
+	bad      bool
+}
+
+// over gives an entry point's TLS with these options.
+func (o readOptions) over(how entrypoint.TLSOptions) entrypoint.TLSOptions {
+	how.Origin, how.Object = o.Origin, o.object
+	if o.Profile != "" || o.MinVersion != "" || len(o.CipherSuites) > 0 { // they belong together
+		how.Profile, how.MinVersion, how.CipherSuites = o.Profile, o.MinVersion, o.CipherSuites
+	}
+	if o.clients != nil || o.NoClientCert {
+		how.ClientCAs, how.ClientOptional = o.clients, o.ClientOptional
+	}
+	return how
+}
+
+// of gives options by name; false: they are not to be had.
+func (b *setBuilder) of(name string) (readOptions, bool) {
+	declared, ok := b.options[name]
+	if !ok {
+		return readOptions{}, false // package proxy tells of it
+	}
+	o, known := b.read[name]
+	if !known {
+		o = b.load(name, declared)
+		b.read[name] = o
+	}
+	return o, !o.bad
+}
+
+func (b *setBuilder) load(name string, declared config.TLSOptions) readOptions {
+	o := readOptions{TLSOptions: declared, object: "TLS options " + name}
+	var authorities []string
+	for _, item := range declared.ClientCAs {
+		text, err := pathOrPEM(item)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
+			err = fmt.Errorf("read CA certificate: no PEM certificate in %.60q", item)
+		}
+		if err != nil {
+			o.bad = true
+			b.problems = append(b.problems, config.Problem{Origin: declared.Origin, Object: o.object,
+				Message: "clientAuth.caFiles: " + err.Error() + "; the hosts that demand them are refused", Allowed: "paths of PEM files, or PEM text"})
+			return o
+		}
+		authorities = append(authorities, string(text))
+	}
+	if len(authorities) > 0 {
+		o.clients = x509.NewCertPool()
+		o.clients.AppendCertsFromPEM([]byte(strings.Join(authorities, "\n")))
+	}
+	said, err := json.Marshal([]any{declared.Profile, declared.MinVersion, declared.CipherSuites, authorities, declared.ClientOptional, declared.NoClientCert})
+	if err != nil {
+		panic(err) // strings
+	}
+	sum := sha256.Sum256(said)
+	o.identity = hex.EncodeToString(sum[:16])
+	return o
+}
+
+// note keeps each problem of options once, whatever the entry points.
+func (b *setBuilder) note(problems []config.Problem) {
+	for _, p := range problems {
+		if !slices.ContainsFunc(b.problems, func(q config.Problem) bool { return q.String() == p.String() }) {
+			b.problems = append(b.problems, p)
+		}
+	}
+}
