@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gatehouse/internal/acme/dns"
 	"gatehouse/internal/cert"
 	"gatehouse/internal/killpoint"
 	"gatehouse/internal/store"
@@ -277,7 +278,12 @@ type guardKey struct{}
 // guarded is the lease's context, which also carries itself for held.
 func guarded(lease store.Lease) context.Context {
 	ctx := lease.Context()
-	return context.WithValue(ctx, guardKey{}, ctx)
+	return dns.Guard(context.WithValue(ctx, guardKey{}, ctx), func() error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return nil
+	})
 }
 
 // held is nil while ctx lasts and the lease it comes from is surely ours. It

@@ -178,7 +178,7 @@ func (p *Provider) exchange(ctx context.Context, m *mdns.Msg) (*mdns.Msg, error)
 			err = errors.New("truncated answer")
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", proto, err))
-		if ctx.Err() != nil {
+		if dns.Held(ctx) != nil {
 			break
 		}
 	}

@@ -170,6 +170,10 @@ func TestTCPRetry(t *testing.T) {
 	if err := p.Present(t.Context(), rec); err == nil || !strings.Contains(err.Error(), "udp: ") || !strings.Contains(err.Error(), "tcp: ") {
 		t.Errorf("nobody answers: %v", err)
 	}
+	lost := dns.Guard(t.Context(), func() error { return errors.New("the lease is lost") })
+	if err := p.Present(lost, rec); err == nil || strings.Contains(err.Error(), "tcp: ") {
+		t.Errorf("sent again though the lease was lost: %v", err)
+	}
 	var mu sync.Mutex // the request given up on above is still in the queue
 	var got []mdns.RR
 	s := &mdns.Server{Listener: ln, MsgAcceptFunc: func(mdns.Header) mdns.MsgAcceptAction { return mdns.MsgAccept },

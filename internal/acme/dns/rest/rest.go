@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gatehouse/internal/acme/dns"
 )
 
 // Client asks one API. Its fields are set before first use; then it is safe
@@ -114,6 +116,9 @@ func (c *Client) once(ctx context.Context, r Request, target string) *Error {
 	fail := func(err error) *Error { e.err = err; return e }
 	if err := Sleep(ctx, c.left()); err != nil {
 		return fail(fmt.Errorf("wait as the service asked: %w", err))
+	}
+	if err := dns.Held(ctx); err != nil {
+		return fail(err)
 	}
 	body, kind, err := encode(r.Body)
 	if err != nil {
