@@ -5,7 +5,8 @@
 // In the store it owns certificates/<issuer>/<id> (chain, key and what is known
 // of them in one value) and attempts/<issuer>/<id> (the failures in a row, the
 // last error in full, the next attempt), requests/<issuer>/<id> (a person wants
-// it ordered now), ondemand/<id> (a name that was let in) and tickets/keys (those of TLS session tickets). The journals under orders/ are the
+// it ordered now), ondemand/<id> (a name that was let in), budgets/ondemand (how many were of
+// late), revocations/<issuer>/<id> (a person wants it revoked) and tickets/keys (those of TLS session tickets). The journals under orders/ are the
 // issuers'; it only sees whether there is one.
 package cert
 

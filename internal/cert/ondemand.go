@@ -38,7 +38,7 @@ type OnDemandOptions struct {
 	Allow []string
 	// Ask is a URL that is asked with ?domain=NAME; 200 is yes, all else no.
 	Ask       string
-	PerMinute int // new names this replica lets in a minute
+	PerMinute int // new names all replicas together let in a minute
 	Most      int // names in all
 	Replica   string
 	Logger    *slog.Logger
@@ -57,18 +57,21 @@ type OnDemand struct {
 	names atomic.Pointer[map[string]bool] // those let in; nil: not known yet
 	http  *http.Client
 
-	mu     sync.Mutex
-	asked  map[string]time.Time // until when a name is not asked about again
-	tokens float64
-	filled time.Time
+	budget  budget
+	members atomic.Int64 // replicas that share the store, as far as is known
+
+	mu    sync.Mutex
+	asked map[string]time.Time // until when a name is not asked about again
 }
 
 // NewOnDemand makes one; it does nothing until Run.
 func NewOnDemand(o OnDemandOptions) *OnDemand {
-	return &OnDemand{
-		o: o, queue: make(chan string, onDemandWaiting), asked: map[string]time.Time{}, tokens: float64(o.PerMinute),
+	d := &OnDemand{
+		o: o, queue: make(chan string, onDemandWaiting), asked: map[string]time.Time{},
 		http: &http.Client{Timeout: onDemandAsk, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
+	d.budget = budget{store: o.Store, perMinute: o.PerMinute, replicas: func() int { return int(d.members.Load()) }}
+	return d
 }
 
 // Names are those let in so far that the allow list still permits.
@@ -129,6 +132,13 @@ func (d *OnDemand) Run(ctx context.Context) error {
 			}
 		}
 	})
+	work.Go(func() {
+		for entries, err := range d.o.Store.Watch(ctx, "members") {
+			if err == nil {
+				d.members.Store(int64(len(entries)))
+			}
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -179,8 +189,8 @@ func (d *OnDemand) consider(ctx context.Context, name string) error {
 			return err // a no is no news: anybody may ask for anything
 		}
 	}
-	if !d.take(time.Now()) {
-		return fmt.Errorf("more than %d new names a minute", d.o.PerMinute)
+	if err := d.budget.take(ctx); err != nil {
+		return err
 	}
 	value, err := json.Marshal(onDemandRecord{recordVersion, name, time.Now().UTC(), d.o.Replica})
 	if err != nil {
@@ -222,19 +232,4 @@ func (d *OnDemand) ask(ctx context.Context, name string) (bool, error) {
 		return false, fmt.Errorf("ask whether it is allowed: %s said %s", u.Host, resp.Status)
 	}
 	return resp.StatusCode == http.StatusOK, nil
-}
-
-// take uses up one of the names a minute.
-func (d *OnDemand) take(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.filled.IsZero() {
-		d.tokens = min(float64(d.o.PerMinute), d.tokens+now.Sub(d.filled).Minutes()*float64(d.o.PerMinute))
-	}
-	d.filled = now
-	if d.tokens < 1 {
-		return false
-	}
-	d.tokens--
-	return true
 }

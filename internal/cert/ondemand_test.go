@@ -72,6 +72,74 @@ func TestOnDemandAllowList(t *testing.T) {
 	})
 }
 
+// The replicas have one budget between them. One that cannot write it has a
+// share, and none of it if the whole is used up.
+func TestOnDemandBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := store.NewMem(0)
+		replicas := []*store.Replica{mem.Replica("a"), mem.Replica("b"), mem.Replica("c")}
+		var all []*Index
+		var last *OnDemand
+		for _, r := range replicas {
+			go func() { _ = r.Announce(t.Context(), "members/"+fmt.Sprint(r), []byte("x")) }()
+			d, x := startOnDemand(t, r, func(o *OnDemandOptions) { o.Allow, o.Most, o.PerMinute = []string{"*.c.example"}, 1000, 12 })
+			all, last = append(all, x), d
+		}
+		time.Sleep(time.Second)
+		n := 0
+		hammer := func(x *Index) {
+			for range 20 {
+				n++
+				hear(x, fmt.Sprintf("n%d.c.example", n))
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		for _, x := range all {
+			hammer(x)
+		}
+		if got := len(last.Names()); got != 12 {
+			t.Errorf("%d names let in by three replicas, want 12", got)
+		}
+		time.Sleep(time.Minute)
+		for range 4 {
+			for _, x := range all {
+				hammer(x)
+			}
+		}
+		if got := len(last.Names()); got < 23 || got > 25 { // a full bucket, and what came in meanwhile
+			t.Errorf("%d names after a minute, want 24", got)
+		}
+	})
+}
+
+func TestBudgetWithoutAStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := store.NewMem(0).Replica("a")
+		b := budget{store: r, perMinute: 12, replicas: func() int { return 3 }}
+		r.Partition(true)
+		count := func() (n int) {
+			for range 20 {
+				if b.take(t.Context()) == nil {
+					n++
+				}
+			}
+			return n
+		}
+		if n := count(); n < 4 || n > 8 { // each call waits for the store
+			t.Errorf("%d names by a replica alone, want its share of 12", n)
+		}
+		r.Partition(false)
+		time.Sleep(time.Hour)
+		if n := count(); n != 12 {
+			t.Errorf("%d names with the store, want 12", n)
+		}
+		r.Partition(true)
+		if err := b.take(t.Context()); err == nil || !strings.Contains(err.Error(), "share of 12 is used up") {
+			t.Errorf("the whole is used up: %v", err)
+		}
+	})
+}
+
 // The URL is asked once a minute for a name, never waited for by a handshake.
 func TestOnDemandAsks(t *testing.T) {
 	var asked atomic.Int32

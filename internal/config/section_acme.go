@@ -40,7 +40,7 @@ type ACME struct {
 type OnDemand struct {
 	Allow     []string `key:"allow" help:"names, or *.name"`
 	Ask       string   `key:"ask" help:"URL that is asked with ?domain=NAME; 200 is yes"`
-	PerMinute int      `key:"perMinute" help:"new names a minute, of each replica"`
+	PerMinute int      `key:"perMinute" help:"new names a minute, of all replicas together"`
 	Most      int      `key:"most" help:"names in all"`
 }
 
