@@ -82,26 +82,40 @@ const (
 // label is how messages name a challenge.
 func (c challenge) label() string { return c.Type + " " + c.Name }
 
+// damagedError is a journal that nobody can read, now or later.
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string { return "it is damaged: " + e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
+
+// decodeJournal gives a *damagedError for what no program wrote so. What is
+// sealed under another key, or of a later version, is not damaged.
 func decodeJournal(raw []byte) (journal, error) {
+	if err := store.CheckSealed(raw); err != nil {
+		return journal{}, err
+	}
 	var j journal
 	if err := json.Unmarshal(raw, &j); err != nil {
-		return journal{}, fmt.Errorf("it is damaged: %w", err)
+		return journal{}, &damagedError{err}
 	}
-	if j.Version < 1 || j.Version > journalVersion {
+	if j.Version > journalVersion {
 		return journal{}, fmt.Errorf("it has version %d, this program knows %d", j.Version, journalVersion)
+	}
+	if j.Version < 1 {
+		return journal{}, &damagedError{fmt.Errorf("version %d", j.Version)}
 	}
 	for _, c := range slices.Concat(j.Challenges, j.Leftovers) {
 		if err := c.check(); err != nil {
-			return journal{}, fmt.Errorf("it is damaged: challenge of %s: %w", c.Name, err)
+			return journal{}, &damagedError{fmt.Errorf("challenge of %s: %w", c.Name, err)}
 		}
 	}
 	if len(j.Key) > 0 {
 		if _, err := parseKey(j.Key); err != nil {
-			return journal{}, fmt.Errorf("it is damaged: %w", err)
+			return journal{}, &damagedError{err}
 		}
 	}
 	if len(j.Key) == 0 && (j.Order != "" || len(j.Chain) > 0) {
-		return journal{}, errors.New("it is damaged: an order without a key")
+		return journal{}, &damagedError{errors.New("an order without a key")}
 	}
 	return j, nil
 }

@@ -10,12 +10,12 @@ import (
 var _ cert.Progress = (*Issuer)(nil)
 
 // Progress says how far the order of a journal is, for people.
-func (i *Issuer) Progress(raw []byte) string {
+func (i *Issuer) Progress(raw []byte) (string, error) {
 	j, err := decodeJournal(raw)
 	if err != nil {
-		return "journal: " + err.Error()
+		return "", err
 	}
-	return j.progress()
+	return j.progress(), nil
 }
 
 func (j journal) progress() string {

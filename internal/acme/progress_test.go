@@ -24,11 +24,11 @@ func TestProgress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := (&Issuer{}).Progress(raw); got != want {
+		if got, err := (&Issuer{}).Progress(raw); err != nil || got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := (&Issuer{}).Progress([]byte("{")); !strings.Contains(got, "damaged") {
-		t.Errorf("damaged: %q", got)
+	if got, err := (&Issuer{}).Progress([]byte("{")); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("damaged: %q, %v", got, err)
 	}
 }

@@ -18,11 +18,14 @@ var _ cert.Sweeper = (*Issuer)(nil)
 const orphanLife = 7 * 24 * time.Hour
 
 // Orphaned says from when on there is something to sweep from a journal that
-// nobody works on: at once while something is presented, else when the order is
-// too old to be of use. A damaged journal is left to a person.
+// nobody works on: at once while something is presented, or to note the time of
+// a damaged one, else when the order is too old to be of use.
 func (i *Issuer) Orphaned(raw []byte) (from time.Time, ok bool) {
 	j, err := decodeJournal(raw)
+	var damaged *damagedError
 	switch {
+	case errors.As(err, &damaged):
+		return time.Time{}, true
 	case err != nil:
 		return time.Time{}, false
 	case len(j.Challenges)+len(j.Leftovers) > 0, j.empty():
@@ -36,11 +39,16 @@ func (i *Issuer) Orphaned(raw []byte) (from time.Time, ok bool) {
 // Sweep takes away what an order presented that nobody goes on with. What is
 // gone is forgotten; what could not be taken away stays in the journal, and is
 // the error. The key and the order stay until they are too old to be of use;
-// then the journal goes.
+// then the journal goes. So does a damaged one, after as long: until then it may hold the only
+// copy of a private key that a person can still make out.
 func (i *Issuer) Sweep(ctx context.Context, req cert.Request) error {
 	ctx, stop := during(ctx, req.Lease)
 	defer stop()
 	b, err := openBook(ctx, i.ID(), req, i.timing.readBack)
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		return i.sweepDamaged(ctx, req, damaged)
+	}
 	if err != nil {
 		return ended(ctx, err)
 	}

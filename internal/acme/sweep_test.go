@@ -54,6 +54,52 @@ func TestOrphansAreSwept(t *testing.T) {
 	}
 }
 
+// TestDamagedOrphan: a journal that nobody can read and nobody wants is shown
+// and told of once by each replica; after a week one deletes it, restarts
+// between or not. One that only this program cannot read stays.
+func TestDamagedOrphan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, 0, nil, smallca.Options{})
+		st := w.mem.Replica("vandal")
+		const damaged, later = "orders/sim/old.example.com-1", "orders/sim/new.example.com-1"
+		for key, value := range map[string]string{damaged: `{"version":1,"key":"LS0t`, later: `{"version":99}`} {
+			if _, err := st.Put(t.Context(), key, []byte(value), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		has := func(key string) bool { _, err := st.Get(t.Context(), key); return err == nil }
+		w.bootAll(3)
+		time.Sleep(3 * 24 * time.Hour)
+		var shown []string
+		for _, s := range w.replicas[1].keeper.Status() {
+			shown = append(shown, s.ID+" "+s.Problem)
+		}
+		if len(shown) != 2 || !strings.Contains(shown[1], "journal "+damaged+": it is damaged: ") || !strings.Contains(shown[0], "version 99") {
+			t.Errorf("shown: %q", shown)
+		}
+		if n := strings.Count(w.log.String(), "order journal cannot be read"); n != 6 {
+			t.Errorf("told of %d times by three replicas of two journals", n)
+		}
+		for i, r := range w.replicas {
+			r.cancel()
+			<-r.done
+			w.replicas[i] = w.boot(i)
+		}
+		time.Sleep(4*24*time.Hour - time.Hour)
+		if !has(damaged) {
+			t.Error("it was deleted before its time")
+		}
+		time.Sleep(2 * time.Hour)
+		if has(damaged) || has("damaged/sim/old.example.com-1") || !has(later) {
+			t.Errorf("a week later: damaged %v, note %v, of a later version %v", has(damaged), has("damaged/sim/old.example.com-1"), has(later))
+		}
+		if n := strings.Count(w.log.String(), "damaged order nobody wants deleted"); n != 1 {
+			t.Errorf("its end was told of %d times", n)
+		}
+		w.end()
+	})
+}
+
 // TestSweepKeepsWhatItCannotRemove: while the provider is down the record stays
 // in the journal, and is tried again every few minutes, with a message; the
 // journal goes once the order is of no use to anybody.

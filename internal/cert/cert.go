@@ -74,9 +74,10 @@ type Issuer interface {
 }
 
 // Progress is an Issuer that can tell from the value of a journal how far the
-// order is, for people. It changes nothing and asks nobody.
+// order is, for people; an error: it cannot be read. It changes nothing and
+// asks nobody.
 type Progress interface {
-	Progress(journal []byte) string
+	Progress(journal []byte) (string, error)
 }
 
 // Sweeper is an Issuer whose orders leave things behind that somebody must take
@@ -86,8 +87,9 @@ type Sweeper interface {
 	// to sweep, should nobody work on it; false: never. It asks nobody.
 	Orphaned(journal []byte) (from time.Time, ok bool)
 	// Sweep takes that away, under the lease of Request, and forgets it; what
-	// could not be taken away stays in the journal, and is the error. What was
-	// paid for stays too: an Obtain may follow, and goes on with the order.
+	// could not be taken away stays in the journal, and is the error; a
+	// *RetryError that Waits says when there is something to do. What was paid
+	// for stays too: an Obtain may follow, and goes on with the order.
 	// Of req only ID and Lease matter.
 	Sweep(ctx context.Context, req Request) error
 }

@@ -66,6 +66,7 @@ type Keeper struct {
 	attempts    map[key]attempt
 	journals    map[key]string    // how far the order is
 	sweeps      map[key]time.Time // those that leave something behind, and from when on
+	unread      map[key]string    // journals that cannot be read, and why
 	holders     map[key]string    // who holds the lease of the order
 	requests    map[key]time.Time
 	revocations map[key]revocation

@@ -162,6 +162,7 @@ func (k *Keeper) seeAttempts(entries []store.Entry) {
 type readJournal struct {
 	revision store.Revision
 	progress string
+	trouble  string    // why it cannot be read
 	from     time.Time // as of Sweeper.Orphaned
 	sweeps   bool
 }
@@ -170,7 +171,7 @@ type readJournal struct {
 // read again, as there may be thousands. Only its watch calls it.
 func (k *Keeper) seeJournals(entries []store.Entry) {
 	journals, sweeps := make(map[key]string, len(entries)), map[key]time.Time{}
-	read := make(map[key]readJournal, len(entries))
+	read, unread := make(map[key]readJournal, len(entries)), map[key]string{}
 	for _, e := range entries {
 		kk, ok := parseKey(ordersPrefix, e.Key)
 		if !ok {
@@ -178,8 +179,16 @@ func (k *Keeper) seeJournals(entries []store.Entry) {
 		}
 		r := k.read[kk]
 		if r.revision != e.Revision {
-			r = readJournal{revision: e.Revision, progress: k.progress(kk, e.Value)}
+			r = readJournal{revision: e.Revision}
+			r.progress, r.trouble = k.progress(kk, e.Value)
 			r.from, r.sweeps = k.sweepable(kk, e.Value)
+			if r.trouble != "" {
+				k.log.Warn("order journal cannot be read", "key", e.Key, "err", r.trouble,
+					"next", "a person looks at it, and deletes it to have the names ordered anew; if nobody wants them it goes after a week")
+			}
+		}
+		if r.trouble != "" {
+			unread[kk] = r.trouble
 		}
 		read[kk], journals[kk] = r, r.progress
 		if r.sweeps {
@@ -188,19 +197,22 @@ func (k *Keeper) seeJournals(entries []store.Entry) {
 	}
 	k.read = read
 	k.mu.Lock()
-	k.journals, k.sweeps = journals, sweeps
+	k.journals, k.sweeps, k.unread = journals, sweeps, unread
 	k.mu.Unlock()
 }
 
-// progress says how far the order of a journal is, if its issuer can tell.
-func (k *Keeper) progress(kk key, journal []byte) (text string) {
-	if p, ok := k.issuers[kk.issuer].(Progress); ok {
-		err := guard(func() error { text = p.Progress(journal); return nil })
-		if err != nil {
-			text = "journal cannot be read"
-		}
+// progress says how far the order of a journal is, if its issuer can tell, or
+// why it cannot be read.
+func (k *Keeper) progress(kk key, journal []byte) (text, trouble string) {
+	p, ok := k.issuers[kk.issuer].(Progress)
+	if !ok {
+		return "", ""
 	}
-	return text
+	err := guard(func() (err error) { text, err = p.Progress(journal); return err })
+	if err != nil {
+		return "", "journal " + kk.under(ordersPrefix) + ": " + err.Error()
+	}
+	return text, ""
 }
 
 func (k *Keeper) seeRequests(entries []store.Entry) {

@@ -48,7 +48,7 @@ type Status struct {
 	Revocation  string    `json:"revocation,omitempty"` // what a person wanted revoked, and what came of it
 	Step        string    `json:"step,omitempty"`       // known on the holder only
 	StepSince   time.Time `json:"stepSince,omitzero"`
-	Problem     string    `json:"problem,omitempty"` // why the stored value is refused
+	Problem     string    `json:"problem,omitempty"` // why the stored value is refused, or the journal cannot be read
 }
 
 // Status tells of every certificate that is wanted or stored, sorted by
@@ -71,7 +71,8 @@ func (k *Keeper) Status() []Status {
 		if wanted[kk] {
 			continue
 		}
-		s := Status{ID: kk.id, Issuer: kk.issuer, State: StateValid, Problem: h.problem}
+		wanted[kk] = true
+		s := Status{ID: kk.id, Issuer: kk.issuer, State: StateValid, Problem: joined(h.problem, k.unread[kk])}
 		if h.cert == nil {
 			s.State = StateFailed
 		}
@@ -83,17 +84,28 @@ func (k *Keeper) Status() []Status {
 		}
 		out = append(out, k.withCertificate(s, h.cert))
 	}
+	for kk, trouble := range k.unread {
+		if !wanted[kk] { // nor kept
+			out = append(out, Status{ID: kk.id, Issuer: kk.issuer, State: StateFailed, Problem: trouble})
+		}
+	}
 	slices.SortFunc(out, func(a, b Status) int {
 		return cmp.Or(strings.Compare(a.Issuer, b.Issuer), strings.Compare(a.ID, b.ID))
 	})
 	return out
 }
 
+// joined puts what is wrong with the stored certificate and with its journal
+// into one text.
+func joined(problems ...string) string {
+	return strings.Join(slices.DeleteFunc(problems, func(p string) bool { return p == "" }), "; ")
+}
+
 // wantStatus tells of one want. k.mu is held.
 func (k *Keeper) wantStatus(now time.Time, a action) Status {
 	h, att := k.held[a.key], k.attempts[a.key]
 	s := Status{ID: a.key.id, Issuer: a.key.issuer, Names: slices.Clone(a.want.names), Sources: slices.Clone(a.want.sources),
-		CoveredBy: a.coveredBy, Problem: h.problem, Holder: k.holders[a.key], Journal: k.journals[a.key]}
+		CoveredBy: a.coveredBy, Problem: joined(h.problem, k.unread[a.key]), Holder: k.holders[a.key], Journal: k.journals[a.key]}
 	if t := k.turns[a.key]; t != nil && t.working {
 		s.Step, s.StepSince = t.step, t.since
 		if s.Holder == "" {

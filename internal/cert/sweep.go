@@ -2,6 +2,7 @@ package cert
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"gatehouse/internal/store"
@@ -21,6 +22,7 @@ const (
 type orphan struct {
 	since time.Time // when this replica first saw it so
 	swept time.Time // when this replica last swept it; zero: not yet
+	until time.Time // when there is something to sweep next; zero: that is not known
 }
 
 // orphaned says when to sweep a journal that is nobody's.
@@ -31,6 +33,9 @@ func orphaned(now time.Time, k key, o orphan, from time.Time) action {
 	a := action{key: k, do: sweep, at: o.since.Add(sweepGrace), orphan: &o}
 	if again := o.swept.Add(sweepEvery); !o.swept.IsZero() && again.After(a.at) {
 		a.at = again
+	}
+	if o.until.After(a.at) {
+		a.at = o.until
 	}
 	if from.After(a.at) {
 		a.at = from
@@ -53,7 +58,7 @@ func (k *Keeper) keepOrphans(actions []action) {
 	for kk, o := range k.orphans {
 		_, journal := k.journals[kk]
 		if _, ok := found[kk]; !ok && journal && !o.swept.IsZero() {
-			found[kk] = orphan{swept: o.swept}
+			found[kk] = orphan{swept: o.swept, until: o.until}
 		}
 	}
 	k.orphans = found
@@ -72,11 +77,16 @@ func (k *Keeper) sweep(ctx context.Context, lease store.Lease, t *turn) {
 		defer cancel()
 		return s.Sweep(bounded, Request{ID: t.key.id, Lease: lease, Step: func(s string) { k.say(t, s) }})
 	})
-	now := time.Now()
+	now, left := time.Now(), orphan{swept: time.Now()}
+	var later *RetryError
+	waits := errors.As(err, &later) && later.Waits
+	if waits {
+		left.until = later.After
+	}
 	k.mu.Lock()
-	k.orphans[t.key] = orphan{swept: now}
+	k.orphans[t.key] = left
 	k.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !waits && ctx.Err() == nil {
 		k.log.Warn("what an order left behind that nobody wants stays", "order", t.key.under(ordersPrefix),
 			"issuer", t.key.issuer, "err", err, "next", now.Add(sweepEvery))
 	}
@@ -86,7 +96,7 @@ func (k *Keeper) sweep(ctx context.Context, lease store.Lease, t *turn) {
 func (k *Keeper) sweepable(kk key, journal []byte) (from time.Time, ok bool) {
 	if s, is := k.issuers[kk.issuer].(Sweeper); is {
 		if err := guard(func() error { from, ok = s.Orphaned(journal); return nil }); err != nil {
-			return time.Time{}, false // Progress tells of it
+			return time.Time{}, false // seeJournals tells of it
 		}
 	}
 	return from, ok
