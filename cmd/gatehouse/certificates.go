@@ -73,8 +73,21 @@ func newCertificates(s *config.Static, shared store.Store, replica string, barri
 	if s.LocalCA != nil {
 		c.local = localca.New(localca.Options{Store: shared, Logger: log})
 	}
-	c.keeper = cert.New(cert.Options{Store: shared, Issuers: c.issuers(), Index: c.index, Replica: replica, Logger: log})
+	c.keeper = cert.New(cert.Options{Store: shared, Issuers: c.issuers(), Index: c.index, Replica: replica, Logger: log, Pack: c.packing()})
 	return c, nil
+}
+
+// packing is how many names go into one certificate, by issuer. The others that
+// are asked if the first keeps failing are asked for the same certificates.
+func (c *certificates) packing() map[string]int {
+	if c.acme == nil || c.static.ACME.Pack < 2 {
+		return nil
+	}
+	size := map[string]int{c.acme.ID(): c.static.ACME.Pack}
+	if second := c.orders.second[c.acme.ID()]; second != nil {
+		size[second.ID()] = c.static.ACME.Pack
+	}
+	return size
 }
 
 // issuers are all that are configured.

@@ -204,7 +204,7 @@ func (i *Issuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, err
 		if held(ctx) == nil {
 			i.pace.note(ctx, err, req.Names)
 		}
-		return cert.Bundle{}, ended(ctx, i.timed(err))
+		return cert.Bundle{}, ended(ctx, concerning(i.timed(err), namedIn(err, req.Names)))
 	}
 	return bundle, nil
 }

@@ -169,8 +169,8 @@ func (m *machine) do(ctx context.Context, a action) error {
 	case doRestart:
 		return m.restart(ctx, a.why)
 	case doFail:
-		m.countFailures(ctx)
-		return m.fail(ctx, a.why)
+		names := m.countFailures(ctx)
+		return concerning(m.fail(ctx, a.why), names)
 	}
 	panic("acme: no such step: " + a.verb)
 }

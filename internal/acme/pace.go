@@ -344,11 +344,15 @@ func (m *machine) admit(ctx context.Context) error {
 }
 
 // countFailures tells the model of the validations that failed, before the
-// order is given up.
-func (m *machine) countFailures(ctx context.Context) {
+// order is given up, and gives their names.
+func (m *machine) countFailures(ctx context.Context) []string {
+	var failed []string
 	for url, z := range m.truth.authorizations {
 		if z.Status == acmez.StatusInvalid {
-			m.issuer.pace.failed(ctx, strings.ToLower(z.Identifier.Value), url)
+			name := strings.ToLower(z.Identifier.Value)
+			m.issuer.pace.failed(ctx, name, url)
+			failed = append(failed, name)
 		}
 	}
+	return among(m.book.now.Names, failed)
 }

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -173,5 +174,31 @@ func TestFullBucketsLeaveTheStore(t *testing.T) {
 	p.prune(t.Context(), time.Now().Add(2*time.Hour))
 	if len(see()) != 0 {
 		t.Error("a full bucket stays")
+	}
+}
+
+func TestWhoseRefusalItIs(t *testing.T) {
+	names := []string{"a.org", "*.b.org", "b.org", "c.org"}
+	refusal := func(kind, detail string, subs ...string) error {
+		p := &acmez.Problem{Type: acmez.ProblemTypeNamespace + kind, Detail: detail}
+		for _, s := range subs {
+			p.Subproblems = append(p.Subproblems, acmez.Subproblem{Identifier: acmez.Identifier{Type: "dns", Value: s}})
+		}
+		return fmt.Errorf("attempt: %w", &callError{Op: "newOrder", Status: 400, Problem: p})
+	}
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{refusal("compound", "two are refused", "A.org", "b.org"), []string{"a.org", "*.b.org", "b.org"}},
+		{refusal("rejectedIdentifier", `Cannot issue for "c.org": the CA forbids it`), []string{"c.org"}},
+		{refusal("rateLimited", `too many certificates (50) already issued for "c.org"`), nil},
+		{refusal("rateLimited", "Your account is temporarily prevented from requesting certificates for a.org and possibly others. Please visit: https://x.test/unpause"), []string{"a.org"}},
+		{refusal("malformed", "no"), nil},
+		{errors.New("no answer"), nil},
+	} {
+		if got := namedIn(c.err, names); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+		}
 	}
 }

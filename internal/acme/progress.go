@@ -18,6 +18,15 @@ func (i *Issuer) Progress(raw []byte) (string, error) {
 	return j.progress(), nil
 }
 
+// Ordered are the names of a journal's order.
+func (i *Issuer) Ordered(raw []byte) []string {
+	j, err := decodeJournal(raw)
+	if err != nil || len(j.Key) == 0 {
+		return nil
+	}
+	return j.Names
+}
+
 func (j journal) progress() string {
 	var text string
 	switch {

@@ -223,6 +223,45 @@ func TestPausedByTheCA(t *testing.T) {
 	})
 }
 
+// TestPackedNames: thirty names in certificates of ten. One of them cannot be
+// proved, and the others do not wait for it.
+func TestPackedNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := calm(t, 30, func(i int) string { return fmt.Sprintf("n%d.example.com", i) }, smallca.Options{
+			Validate: func(_, name, _, _ string) error {
+				if name == "n7.example.com" {
+					return errors.New("connection refused")
+				}
+				return nil
+			}})
+		w.pack = 10
+		for i := range w.wants {
+			w.wants[i].FromRule = true
+		}
+		w.bootAll(3)
+		w.until(3, time.Minute)
+		time.Sleep(time.Hour)
+		w.ca.Seen(func(c *smallca.Counts) {
+			var names []string
+			for _, i := range c.Issued {
+				names = append(names, strings.Fields(i.Names)...)
+			}
+			if len(c.Issued) != 3 || len(names) != 29 || slices.Contains(names, "n7.example.com") {
+				t.Errorf("%d certificates for %d names: %v", len(c.Issued), len(names), names)
+			}
+		})
+		for _, s := range w.replicas[2].keeper.Status() {
+			switch alone := len(s.Names) == 1 && s.Names[0] == "n7.example.com"; {
+			case alone && !strings.Contains(s.Error, "connection refused"):
+				t.Errorf("the name that fails: %+v", s)
+			case !alone && s.State != cert.StateValid:
+				t.Errorf("%v: %s %s", s.Names, s.State, s.Error)
+			}
+		}
+		w.end()
+	})
+}
+
 // TestRenewalsInTheWindow: with 160 h of life the CA's window is 3.2 h wide.
 func TestRenewalsInTheWindow(t *testing.T) {
 	names, generations := 20, 3

@@ -106,6 +106,7 @@ type simWorld struct {
 	model   limitModel
 	gone    [][]string // names that are not wanted any more
 	silent  bool       // nobody tells what is wanted
+	pack    int        // names in a certificate; 0: as wanted
 	forgets bool       // the CA makes an order anew each time it is asked, and does not list them
 
 	mu                           sync.Mutex
@@ -420,7 +421,11 @@ func (w *simWorld) boot(n int) *simReplica {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r.keeper = cert.New(cert.Options{Store: st, Issuers: []cert.Issuer{i}, Index: index, Replica: r.name, Logger: log})
+	packs := map[string]int{"sim": w.pack}
+	if w.pack == 0 {
+		packs = nil
+	}
+	r.keeper = cert.New(cert.Options{Store: st, Issuers: []cert.Issuer{i}, Index: index, Replica: r.name, Logger: log, Pack: packs})
 	if !w.silent {
 		r.keeper.Want(w.wants)
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -112,6 +113,7 @@ type client struct {
 	// hooks for what a test wants to happen at a step
 	onObtain func(context.Context, Request) error
 	onDone   func() error
+	refuse   string // a name it does not issue for
 }
 
 func (c *client) ID() string { return c.id }
@@ -128,6 +130,7 @@ func (c *client) RenewAt(_ context.Context, der []byte) time.Time {
 type smallJournal struct {
 	Key   []byte
 	Order int
+	Names []string `json:",omitempty"`
 }
 
 func (c *client) Obtain(ctx context.Context, req Request) (Bundle, error) {
@@ -150,7 +153,7 @@ func (c *client) Obtain(ctx context.Context, req Request) (Bundle, error) {
 		}
 		c.mu.Lock()
 		c.orders++
-		j = smallJournal{keyPEM(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))), c.orders}
+		j = smallJournal{keyPEM(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))), c.orders, req.Names}
 		c.mu.Unlock()
 		if _, err := req.Lease.Put(ctx, name, must(json.Marshal(j)), ""); err != nil {
 			return Bundle{}, err
@@ -161,6 +164,12 @@ func (c *client) Obtain(ctx context.Context, req Request) (Bundle, error) {
 		if err := json.Unmarshal(e.Value, &j); err != nil {
 			return Bundle{}, err
 		}
+	}
+	if slices.Contains(req.Names, c.refuse) {
+		if e, err := req.Lease.Get(ctx, name); err == nil {
+			_ = req.Lease.Delete(ctx, name, e.Revision)
+		}
+		return Bundle{}, &NamesError{fmt.Errorf("refused %s", c.refuse), []string{c.refuse}}
 	}
 	req.Step("finalize")
 	if err := c.work(ctx); err != nil {

@@ -73,11 +73,24 @@ type Issuer interface {
 	RenewAt(ctx context.Context, leafDER []byte) time.Time
 }
 
+// NamesError is an issuer's refusal that is about some of the names only.
+type NamesError struct {
+	Err   error
+	Names []string // as in Request.Names
+}
+
+func (e *NamesError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *NamesError) Unwrap() error { return e.Err }
+
 // Progress is an Issuer that can tell from the value of a journal how far the
 // order is, for people; an error: it cannot be read. It changes nothing and
 // asks nobody.
 type Progress interface {
 	Progress(journal []byte) (string, error)
+	// Ordered are the names of an order that was begun; nil: none was.
+	Ordered(journal []byte) []string
 }
 
 // Sweeper is an Issuer whose orders leave things behind that somebody must take

@@ -34,6 +34,9 @@ type Options struct {
 	// Replica names this process in what it stores.
 	Replica string
 	Logger  *slog.Logger
+	// Pack is how many names that are wanted one by one (Want.FromRule) go into
+	// one certificate, by issuer; none, or less than two: each has its own.
+	Pack map[string]int
 	// MaxParallel is how many orders this replica works on at once; 0: 8.
 	MaxParallel int
 }
@@ -48,6 +51,7 @@ type Keeper struct {
 	replica     string
 	log         *slog.Logger
 	maxParallel int
+	pack        map[string]int
 	changed     chan struct{} // capacity 1: something a plan depends on is new
 	arrived     chan struct{} // capacity 1: there may be a certificate to ask the issuer about
 	running     sync.WaitGroup
@@ -57,6 +61,7 @@ type Keeper struct {
 
 	serving  sync.Mutex // while the index is told, so that the last word is the last told
 	mu       sync.Mutex
+	listed   []Want // what Want was told; only if names are packed
 	wants    []want
 	rejected []Status // wants nobody can fulfil
 	told     bool     // by Want, what is wanted: before, nothing is an orphan
@@ -67,12 +72,13 @@ type Keeper struct {
 	journals    map[key]string    // how far the order is
 	sweeps      map[key]time.Time // those that leave something behind, and from when on
 	unread      map[key]string    // journals that cannot be read, and why
+	ordered     map[key][]string  // names of orders under way; only if names are packed
 	holders     map[key]string    // who holds the lease of the order
 	requests    map[key]time.Time
 	revocations map[key]revocation
 	// Nothing is ordered before both were read: unknown is not absent.
-	knowsCertificates, knowsAttempts bool
-	loaded                           atomic.Bool // Index has them
+	knowsCertificates, knowsAttempts, knowsJournals bool
+	loaded                                          atomic.Bool // Index has them
 	// This replica's own.
 	renewals map[key]renewal
 	pauses   map[key]time.Time
@@ -90,6 +96,7 @@ func New(o Options) *Keeper {
 		replica:     o.Replica,
 		log:         o.Logger,
 		maxParallel: o.MaxParallel,
+		pack:        o.Pack,
 		changed:     make(chan struct{}, 1),
 		arrived:     make(chan struct{}, 1),
 		refused:     map[string]store.Revision{},
@@ -114,10 +121,29 @@ func New(o Options) *Keeper {
 func (k *Keeper) Want(list []Want) {
 	wants, rejected := cleanWants(list, k.issuers)
 	k.mu.Lock()
-	k.wants, k.rejected, k.told = wants, rejected, true
+	if len(k.pack) == 0 {
+		k.wants, k.rejected, k.told = wants, rejected, true
+	} else {
+		k.listed, k.rejected, k.told = cleaned(list), rejected, true
+		if !k.ready() {
+			k.wants = wants // to be packed once it is known what there is
+		}
+	}
 	k.mu.Unlock()
 	k.somethingToAsk()
 	k.wake()
+}
+
+// cleaned is list with clean names, for pack; what cannot be cleaned stays, to
+// be rejected.
+func cleaned(list []Want) []Want {
+	out := slices.Clone(list)
+	for i := range out {
+		if names, err := CleanNames(out[i].Names); err == nil {
+			out[i].Names = names
+		}
+	}
+	return out
 }
 
 // cleanWants merges wants for the same certificate and sorts out those that
@@ -218,10 +244,13 @@ func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
 	err := guard(func() error {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if !k.knowsCertificates || !k.knowsAttempts || ctx.Err() != nil {
+		if !k.ready() || ctx.Err() != nil {
 			return nil
 		}
 		now := time.Now()
+		if len(k.pack) > 0 {
+			k.wants, k.rejected = cleanWants(pack(now, k.pack, k.listed, k.view()), k.issuers)
+		}
 		maps.DeleteFunc(k.pauses, func(_ key, until time.Time) bool { return !until.After(now) })
 		actions := plan(now, k.view(), k.replica)
 		k.keepOrphans(actions)
@@ -241,6 +270,11 @@ func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
 	return sleep
 }
 
+// ready: enough is known of what there is for a plan. k.mu is held.
+func (k *Keeper) ready() bool {
+	return k.knowsCertificates && k.knowsAttempts && (k.knowsJournals || len(k.pack) == 0)
+}
+
 // view gives the plan's input. k.mu is held.
 func (k *Keeper) view() view {
 	paused := map[string]time.Time{}
@@ -254,6 +288,7 @@ func (k *Keeper) view() view {
 		wants:       k.wants,
 		present:     k.present,
 		attempts:    k.attempts,
+		ordered:     k.ordered,
 		journals:    k.journals,
 		renewals:    maps.Clone(k.renewals),
 		pauses:      maps.Clone(k.pauses),
@@ -262,6 +297,14 @@ func (k *Keeper) view() view {
 		issuers:     k.issuers,
 		orphans:     k.orphans,
 		holders:     k.holders,
+	}
+	if len(k.pack) > 0 {
+		v.ordered = maps.Clone(v.ordered)
+		for kk, t := range k.turns { // before the watch tells of their journals
+			if t.working && t.names != nil {
+				v.ordered[kk] = t.names
+			}
+		}
 	}
 	if k.told {
 		v.sweeps = k.sweeps

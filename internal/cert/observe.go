@@ -162,6 +162,7 @@ func (k *Keeper) seeAttempts(entries []store.Entry) {
 type readJournal struct {
 	revision store.Revision
 	progress string
+	names    []string  // as of Progress.Ordered, if names are packed
 	trouble  string    // why it cannot be read
 	from     time.Time // as of Sweeper.Orphaned
 	sweeps   bool
@@ -171,7 +172,7 @@ type readJournal struct {
 // read again, as there may be thousands. Only its watch calls it.
 func (k *Keeper) seeJournals(entries []store.Entry) {
 	journals, sweeps := make(map[key]string, len(entries)), map[key]time.Time{}
-	read, unread := make(map[key]readJournal, len(entries)), map[key]string{}
+	read, unread, ordered := make(map[key]readJournal, len(entries)), map[key]string{}, map[key][]string{}
 	for _, e := range entries {
 		kk, ok := parseKey(ordersPrefix, e.Key)
 		if !ok {
@@ -181,11 +182,15 @@ func (k *Keeper) seeJournals(entries []store.Entry) {
 		if r.revision != e.Revision {
 			r = readJournal{revision: e.Revision}
 			r.progress, r.trouble = k.progress(kk, e.Value)
+			r.names = k.ordersOf(kk, e.Value)
 			r.from, r.sweeps = k.sweepable(kk, e.Value)
 			if r.trouble != "" {
 				k.log.Warn("order journal cannot be read", "key", e.Key, "err", r.trouble,
 					"next", "a person looks at it, and deletes it to have the names ordered anew; if nobody wants them it goes after a week")
 			}
+		}
+		if r.names != nil {
+			ordered[kk] = r.names
 		}
 		if r.trouble != "" {
 			unread[kk] = r.trouble
@@ -197,7 +202,7 @@ func (k *Keeper) seeJournals(entries []store.Entry) {
 	}
 	k.read = read
 	k.mu.Lock()
-	k.journals, k.sweeps, k.unread = journals, sweeps, unread
+	k.journals, k.sweeps, k.unread, k.ordered, k.knowsJournals = journals, sweeps, unread, ordered, true
 	k.mu.Unlock()
 }
 
@@ -213,6 +218,16 @@ func (k *Keeper) progress(kk key, journal []byte) (text, trouble string) {
 		return "", "journal " + kk.under(ordersPrefix) + ": " + err.Error()
 	}
 	return text, ""
+}
+
+// ordersOf are the names of the order of a journal, where they matter.
+func (k *Keeper) ordersOf(kk key, journal []byte) (names []string) {
+	p, ok := k.issuers[kk.issuer].(Progress)
+	if !ok || k.pack[kk.issuer] == 0 {
+		return nil
+	}
+	_ = guard(func() error { names = p.Ordered(journal); return nil }) // progress tells of it
+	return names
 }
 
 func (k *Keeper) seeRequests(entries []store.Entry) {

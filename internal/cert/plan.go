@@ -45,6 +45,7 @@ type view struct {
 	present     map[key]*Certificate // last good, in the store or not
 	attempts    map[key]attempt
 	journals    map[key]string    // how far each order is
+	ordered     map[key][]string  // names of the orders that were begun; only if names are packed
 	sweeps      map[key]time.Time // journals from which there is something to sweep, and from when on
 	orphans     map[key]orphan
 	holders     map[key]string // who holds the leases of orders
@@ -386,6 +387,14 @@ func (a attempt) after(err error) attempt {
 	a.Error, a.Waits = err.Error(), ""
 	if retry != nil && retry.Unreached {
 		a.Unreached++
+	}
+	var about *NamesError
+	if errors.As(err, &about) {
+		for _, n := range about.Names {
+			if !slices.Contains(a.Bad, n) {
+				a.Bad = append(slices.Clip(a.Bad), n)
+			}
+		}
 	}
 	return a
 }

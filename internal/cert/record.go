@@ -118,6 +118,7 @@ type attempt struct {
 	Failures  int       `json:"failures"`            // in a row
 	Unreached int       `json:"unreached,omitempty"` // of them: the issuer did not answer
 	Error     string    `json:"error"`               // of the last failure
+	Bad       []string  `json:"bad,omitempty"`       // names that the failures were about, as far as the issuer said
 	Waits     string    `json:"waits,omitempty"`     // not "": until Next, for this; since the last failure, if there was one, nothing was refused
 	Replica   string    `json:"replica,omitempty"`
 	Last      time.Time `json:"last"`
@@ -158,7 +159,7 @@ func decodeAttempt(value []byte) (attempt, error) {
 			a.Next.Format(time.RFC3339), a.Last.Format(time.RFC3339), maxDelay)
 	case !utf8.ValidString(a.Error), !utf8.ValidString(a.Waits):
 		return attempt{}, errors.New("error is not UTF-8")
-	case len(a.Names) > maxNames:
+	case len(a.Names) > maxNames, len(a.Bad) > maxNames:
 		return attempt{}, fmt.Errorf("%d names", len(a.Names))
 	}
 	return a, nil

@@ -21,6 +21,12 @@ func (c *client) Progress(journal []byte) (string, error) {
 	return fmt.Sprintf("order %d", j.Order), nil
 }
 
+func (c *client) Ordered(journal []byte) []string {
+	var j smallJournal
+	_ = json.Unmarshal(journal, &j)
+	return j.Names
+}
+
 // A person's "now" is obeyed once, by one replica, and goes when it was.
 func TestRequestNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

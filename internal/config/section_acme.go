@@ -30,6 +30,7 @@ type ACME struct {
 	KeyType              string         `key:"keyType" help:"EC256 (default), EC384, RSA2048 (default if cipherSuites name no ECDSA suite), RSA4096 or RSA8192"`
 	SecondKeyType        string         `key:"secondKeyType" help:"a second certificate for every name, with this type of key; clients get the one they can use"`
 	Fallbacks            []ACMEFallback `key:"fallbacks" help:"ACME servers to ask, in this order, if those before keep failing"`
+	Pack                 int            `key:"pack" help:"so many names of host rules and on demand in one certificate; default: one each"`
 	PreferredChain       string         `key:"preferredChain" help:"common name of the root to prefer"`
 	Profile              string         `key:"profile" help:"certificate profile of the CA"`
 	EAB                  *EAB           `key:"eab" help:"binding to an account at the CA"`

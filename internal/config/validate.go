@@ -308,6 +308,9 @@ func (s *Static) validateACME() []Problem {
 	if a.SecondKeyType != "" && (a.SecondKeyType == a.KeyType || !slices.Contains(keyTypes, a.SecondKeyType)) {
 		out = append(out, s.badf("acme.secondKeyType", suggest(a.SecondKeyType, keyTypes), "no other key type than acme.keyType: %q", a.SecondKeyType))
 	}
+	if a.Pack < 0 || a.Pack > 100 {
+		out = append(out, s.badf("acme.pack", "0 (each name has its own) to 100; Let's Encrypt takes 25 with its newer profiles", "%d names in one certificate", a.Pack))
+	}
 	if o := a.OnDemandPolicy; o != nil {
 		if len(o.Allow) == 0 && o.Ask == "" {
 			out = append(out, s.bad("acme.onDemandPolicy", "it permits everything", "allow, ask or both"))

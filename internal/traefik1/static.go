@@ -84,7 +84,7 @@ var later = map[string]bool{
 	"BasicAuth.removeHeader": true, "BasicAuth.realm": true, "DigestAuth.removeHeader": true,
 	"EntryPointTLS.sniStrict":   true,
 	"ACME.overrideCertificates": true, "ACME.keyType": true, "ACME.preferredChain": true, "ACME.profile": true,
-	"ACME.secondKeyType": true, "ACME.fallbacks": true, "ACME.onDemandPolicy": true, "DNSChallenge.persist": true,
+	"ACME.secondKeyType": true, "ACME.fallbacks": true, "ACME.onDemandPolicy": true, "DNSChallenge.persist": true, "ACME.pack": true,
 	"ACME.storageFile":        true, // read once by storeconfig, never left behind
 	"Kubernetes.ingressClass": true, "Kubernetes.throttleDuration": true, "Kubernetes.allowExternalNameServices": true, "Kubernetes.zone": true,
 	"API.readOnly":            true,
