@@ -27,7 +27,15 @@ type feed struct {
 
 // refused is why a feed will not know its kind for now; nil: it does, or may.
 func (f feed) refused() error {
-	if err := f.trouble(); err != nil && !f.synced() && (kubeclient.Refused(err) || kubeclient.Gone(err)) {
+	if f.synced() {
+		return nil
+	}
+	return f.forbidden()
+}
+
+// forbidden is why the server lets us not read a kind, or read it any more.
+func (f feed) forbidden() error {
+	if err := f.trouble(); err != nil && (kubeclient.Refused(err) || kubeclient.Gone(err)) {
 		return err
 	}
 	return nil
@@ -180,17 +188,21 @@ func (n *news) slicesOf(service Name) []*Slice {
 
 // objects gives what is known; complete is false while a kind may yet come.
 func (f *feeds) objects() (o Objects, complete bool) {
-	o.Unread = map[string]error{}
+	o.Unread, o.Old = map[string]error{}, map[string]error{}
 	for _, feed := range f.all {
 		if err := feed.refused(); err != nil {
 			o.Unread[feed.kind] = err
 		} else if !feed.synced() {
 			return o, false
+		} else if err := feed.forbidden(); err != nil {
+			o.Old[feed.kind] = err
 		}
 	}
 	for _, feed := range f.tls {
-		if !feed.synced() && feed.refused() == nil {
+		if err := feed.forbidden(); !feed.synced() && err == nil {
 			return o, false
+		} else if feed.synced() && err != nil {
+			o.Old[feed.kind] = err
 		}
 	}
 	o.Classes = f.classes.All()

@@ -23,6 +23,9 @@ type Objects struct {
 	// Unread says why a kind (by its plural) is not known: no right to read it,
 	// no such kind.
 	Unread map[string]error
+	// Old says why a kind is known as it once was: the right to read it was
+	// taken, or the kind.
+	Old map[string]error
 }
 
 // Settings are what the static configuration says about Ingresses.

@@ -70,11 +70,11 @@ func TestStories(t *testing.T) {
 }
 
 // readObjects reads YAML documents as the API's objects; "unread: kind" is a
-// kind that cannot be read.
+// kind that cannot be read, "old: kind" one that may not be read any more.
 func readObjects(t testing.TB, o *Objects, text []byte) {
 	t.Helper()
 	for doc := range strings.SplitSeq(string(text), "\n---\n") {
-		var head struct{ Kind, Unread string }
+		var head struct{ Kind, Unread, Old string }
 		if err := kyaml.Unmarshal([]byte(doc), &head); err != nil {
 			t.Fatal(err)
 		}
@@ -114,13 +114,17 @@ func readObjects(t testing.TB, o *Objects, text []byte) {
 			}
 			o.Secrets = append(o.Secrets, secretOf(s))
 		default:
-			if head.Unread == "" {
+			if o.Unread == nil {
+				o.Unread, o.Old = map[string]error{}, map[string]error{}
+			}
+			switch {
+			case head.Unread != "":
+				o.Unread[head.Unread] = fmt.Errorf("list %s: forbidden", head.Unread)
+			case head.Old != "":
+				o.Old[head.Old] = fmt.Errorf("list %s: forbidden", head.Old)
+			default:
 				t.Fatalf("no object: %s", doc)
 			}
-			if o.Unread == nil {
-				o.Unread = map[string]error{}
-			}
-			o.Unread[head.Unread] = fmt.Errorf("list %s: forbidden", head.Unread)
 		}
 	}
 }

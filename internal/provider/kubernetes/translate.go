@@ -118,6 +118,13 @@ func (t *translation) missing() {
 			Allowed: "a Role with get, list and watch on " + kind,
 		})
 	}
+	for _, kind := range slices.Sorted(maps.Keys(t.objects.Old)) {
+		t.find(nil, KindUnread, config.Problem{
+			Origin: config.Origin{Provider: name, Source: kind}, Warning: true,
+			Message: fmt.Sprintf("may not be read any more: %v; what was read before is served", t.objects.Old[kind]),
+			Allowed: "a Role with get, list and watch on " + kind,
+		})
+	}
 }
 
 // ingress makes what one Ingress comes to.
