@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +21,39 @@ import (
 	"gatehouse/e2e/rig/kube"
 )
 
-func TestMain(m *testing.M) { os.Exit(kube.Main(m)) }
+// built are the images, made once for all tests; see TestMain.
+type built struct {
+	dir    string
+	images map[string]kube.Image
+	err    error
+}
+
+var images = sync.OnceValue(func() (b built) {
+	if b.dir, b.err = os.MkdirTemp("", "gatehouse-kube"); b.err != nil {
+		return b
+	}
+	gatehouse, echo := filepath.Join(b.dir, "gatehouse"), filepath.Join(b.dir, "echo")
+	b.err = errors.Join(kube.Build("./cmd/gatehouse", gatehouse), kube.Build("./e2e/rig/kube/echo", echo))
+	b.images = map[string]kube.Image{"gatehouse:latest": kube.GatehouseAt(gatehouse), "echo:latest": kube.EchoAt(echo)}
+	return b
+})
+
+func TestMain(m *testing.M) {
+	code := kube.Main(m)
+	if kube.InNetwork() {
+		_ = os.RemoveAll(images().dir)
+	}
+	os.Exit(code)
+}
+
+func theImages(t *testing.T) map[string]kube.Image {
+	t.Helper()
+	b := images()
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return b.images
+}
 
 func start(t *testing.T, o options) *stage {
 	t.Helper()
@@ -27,7 +61,7 @@ func start(t *testing.T, o options) *stage {
 	for dir := o.dir; len(dir) > len(os.TempDir()); dir = dir[:strings.LastIndex(dir, "/")] {
 		_ = os.Chmod(dir, 0o755) // pods have users of their own
 	}
-	o.images = map[string]kube.Image{"gatehouse:latest": kube.Gatehouse(t), "echo:latest": kube.Echo(t)}
+	o.images = theImages(t)
 	s, err := newStage(t.Context(), o)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	k := kube.Start(t)
 	w := &world{Kube: k, ip: map[string]string{}, roots: x509.NewCertPool()}
-	w.node = k.StartNode(t, map[string]kube.Image{"gatehouse:latest": kube.Gatehouse(t), "echo:latest": kube.Echo(t)})
+	w.node = k.StartNode(t, theImages(t))
 	var err error
 	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
