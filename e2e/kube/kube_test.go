@@ -21,38 +21,35 @@ import (
 	"gatehouse/e2e/rig/kube"
 )
 
-// built are the images, made once for all tests; see TestMain.
-type built struct {
-	dir    string
-	images map[string]kube.Image
-	err    error
-}
+// binaries is where images has built; "": it was not asked to. TestMain removes it.
+var binaries string
 
-var images = sync.OnceValue(func() (b built) {
-	if b.dir, b.err = os.MkdirTemp("", "gatehouse-kube"); b.err != nil {
-		return b
+// images are built once for all tests, by the first that needs them.
+var images = sync.OnceValues(func() (map[string]kube.Image, error) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "gatehouse-kube"); err != nil {
+		return nil, err
 	}
-	gatehouse, echo := filepath.Join(b.dir, "gatehouse"), filepath.Join(b.dir, "echo")
-	b.err = errors.Join(kube.Build("./cmd/gatehouse", gatehouse), kube.Build("./e2e/rig/kube/echo", echo))
-	b.images = map[string]kube.Image{"gatehouse:latest": kube.GatehouseAt(gatehouse), "echo:latest": kube.EchoAt(echo)}
-	return b
+	gatehouse, echo := filepath.Join(binaries, "gatehouse"), filepath.Join(binaries, "echo")
+	err = errors.Join(kube.Build("./cmd/gatehouse", gatehouse), kube.Build("./e2e/rig/kube/echo", echo))
+	return map[string]kube.Image{"gatehouse:latest": kube.GatehouseAt(gatehouse), "echo:latest": kube.EchoAt(echo)}, err
 })
 
 func TestMain(m *testing.M) {
 	code := kube.Main(m)
-	if kube.InNetwork() {
-		_ = os.RemoveAll(images().dir)
+	if binaries != "" {
+		_ = os.RemoveAll(binaries)
 	}
 	os.Exit(code)
 }
 
 func theImages(t *testing.T) map[string]kube.Image {
 	t.Helper()
-	b := images()
-	if b.err != nil {
-		t.Fatal(b.err)
+	made, err := images()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return b.images
+	return made
 }
 
 func start(t *testing.T, o options) *stage {

@@ -91,11 +91,20 @@ func (c call) resource() string {
 }
 
 // calls are those of Gatehouse.
-func (s *stage) calls(t *testing.T) (list []call) {
+func (s *stage) calls(t *testing.T) []call {
 	t.Helper()
-	f, err := os.Open(s.AuditLog())
+	list, err := callsOf(s.Kube, "gatehouse")
 	if err != nil {
 		t.Fatal(err)
+	}
+	return list
+}
+
+// callsOf are those of the ServiceAccount gatehouse of a namespace.
+func callsOf(k *kube.Kube, namespace string) (list []call, err error) {
+	f, err := os.Open(k.AuditLog())
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	lines := bufio.NewScanner(f)
@@ -105,11 +114,11 @@ func (s *stage) calls(t *testing.T) (list []call) {
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			continue // the line that is being written
 		}
-		if c.User.Username == "system:serviceaccount:gatehouse:gatehouse" && c.ObjectRef.Resource != "" {
+		if c.User.Username == "system:serviceaccount:"+namespace+":gatehouse" && c.ObjectRef.Resource != "" {
 			list = append(list, c)
 		}
 	}
-	return list
+	return list, lines.Err()
 }
 
 // granted are the rights of a mode: rules by the namespace they hold in, "" for

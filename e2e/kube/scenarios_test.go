@@ -34,7 +34,7 @@ type group struct {
 
 // groups are the files of scenarios in the order they are shown. The last one's
 // change what the others stand on, and run one after the other.
-var groups = []string{"default-backend", "host", "class", "path", "several", "backend", "carry", "changes"}
+var groups = []string{"default-backend", "host", "class", "path", "several", "backend", "carry", "tenants", "changes"}
 
 func readGroups(t *testing.T) []group {
 	t.Helper()
@@ -62,7 +62,7 @@ type ask struct {
 	method   string
 	url      *url.URL
 	header   map[string]string
-	object   string   // instead of a URL: "event", "status" or "slice" of this object
+	object   string   // instead of a URL: "event", "status", "slice" of this object, or "read" by whom
 	want     []string // "alpha/one", "path /x", ...
 }
 
@@ -89,7 +89,7 @@ func parseAsk(line string) (a ask, err error) {
 				}
 			}
 			return a, nil
-		case word == "event" || word == "status" || word == "slice":
+		case word == "event" || word == "status" || word == "slice" || word == "read":
 			a.protocol, a.object = word, words[i+1]
 			return a, nil
 		case word == strings.ToUpper(word):
@@ -224,7 +224,9 @@ func TestScenariosAreDocumented(t *testing.T) {
 		"What `go test ./e2e/kube -run TestIngressScenarios` asserts, in full: this page is made from `e2e/kube/testdata/scenarios` (`-update`), and the\n" +
 		"test fails when they differ. The objects are there too. All parts are real: API server, EndpointSlice controller, pods that echo what they saw, Gatehouse\n" +
 		"in pods. `via` names another Gatehouse than the one that serves the namespaces `alpha`, `beta` and `gamma`. An outcome is the Service whose\n" +
-		"pod answered, or the status; then what that pod saw (`host`, `path`, `header`), or what the client did (`certificate`, `over`). All pass.\n")
+		"pod answered, or the status; then what that pod saw (`host`, `path`, `header`), or what the client got (`certificate`, `over`). `event` and `status` are the\n" +
+		"API server's, `spread` is how many pods answered of many requests, `read` the namespaces of which a ServiceAccount was let have anything, by the\n" +
+		"audit log. All pass.\n")
 	for _, g := range readGroups(t) {
 		fmt.Fprintf(&b, "\n## %s\n\n| scenario | asserted |\n|---|---|\n", g.title)
 		for _, s := range g.scenarios {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -262,17 +261,13 @@ func (w *trouble) problem(t *testing.T, is bool, words ...string) {
 // calls are what Gatehouse asked since then: verb and resource.
 func (w *trouble) calls(t *testing.T, since time.Time) map[string]int {
 	t.Helper()
-	f, err := os.Open(w.AuditLog())
+	list, err := callsOf(w.Kube, "gatehouse")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
 	all := map[string]int{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var c call
-		if json.Unmarshal(lines.Bytes(), &c) == nil && c.User.Username == "system:serviceaccount:gatehouse:gatehouse" && c.At.After(since) {
+	for _, c := range list {
+		if c.At.After(since) {
 			all[c.Verb+" "+c.resource()]++
 		}
 	}

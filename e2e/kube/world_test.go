@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,12 +46,16 @@ type world struct {
 	roots *x509.CertPool
 }
 
-// edges are the Gatehouses, each a pod, and what it looks at.
-var edges = map[string]string{
-	"edge":     "namespaces = [\"alpha\", \"beta\", \"gamma\"]\n[kubernetes.ingressEndpoint]\nip = \"192.0.2.1\"",
-	"fallback": "namespaces = [\"delta\"]",
-	"hostless": "namespaces = [\"epsilon\"]",
-	"inner":    "namespaces = [\"alpha\"]\ningressClass = \"inner\"",
+// edges are the Gatehouses, each a pod, where it lives, which says what it may
+// read, and what it looks at.
+var edges = map[string]struct{ space, settings string }{
+	"edge":     {"gatehouse", "namespaces = [\"alpha\", \"beta\", \"gamma\"]\n[kubernetes.ingressEndpoint]\nip = \"192.0.2.1\""},
+	"fallback": {"gatehouse", "namespaces = [\"delta\"]"},
+	"hostless": {"gatehouse", "namespaces = [\"epsilon\"]"},
+	"inner":    {"gatehouse", "namespaces = [\"alpha\"]\ningressClass = \"inner\""},
+	"tenant-a": {"tenant-a", "namespaces = [\"tenant-a\"]\ningressClass = \"gatehouse\""},
+	"tenant-b": {"tenant-b", "namespaces = [\"tenant-b\"]\ningressClass = \"gatehouse\""},
+	"greedy":   {"tenant-a", "namespaces = [\"tenant-a\", \"tenant-b\"]\ningressClass = \"gatehouse\""},
 }
 
 func newWorld(t *testing.T) *world {
@@ -73,9 +80,9 @@ func newWorld(t *testing.T) *world {
 	}
 	w.roots.AddCert(w.ca)
 	t.Cleanup(func() {
-		for name := range edges {
+		for name, e := range edges {
 			if t.Failed() {
-				text := w.node.Log("gatehouse", name)
+				text := w.node.Log(e.space, name)
 				t.Logf("%s:\n%s", name, text[max(0, len(text)-4000):])
 			}
 		}
@@ -102,6 +109,7 @@ func (w *world) build(t *testing.T, groups []group) {
 	}{
 		{"alpha", "one", "", 3}, {"alpha", "two", "", 1}, {"beta", "one", "", 1}, {"delta", "one", "", 1}, {"epsilon", "one", "", 1},
 		{"alpha", "linger", "LINGER", 1}, {"alpha", "never", "", 1}, {"alpha", "empty", "", 0},
+		{"tenant-a", "one", "", 1}, {"tenant-b", "one", "", 1},
 	} {
 		first += "---\n" + echoService(d.space, d.name, d.more, d.replicas)
 	}
@@ -119,16 +127,26 @@ func (w *world) build(t *testing.T, groups []group) {
 			}
 		}
 	}
+	own, err := os.ReadFile(examples("namespaced", "rbac.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []string{"tenant-a", "tenant-b"} {
+		role := string(own)[strings.Index(string(own), "---\n"):]
+		first += strings.NewReplacer("namespace: default", "namespace: "+tenant, "namespace: gatehouse", "namespace: "+tenant).Replace(role)
+	}
+	for name, e := range edges {
+		first += "---\n" + edge(name, e.space, e.settings)
+	}
 	w.Apply(t, first)
 	began := time.Now()
-	for name, settings := range edges {
-		first = edge(name, settings)
-		w.Apply(t, first)
-	}
 	time.Sleep(time.Until(began.Add(1100 * time.Millisecond))) // ages are told in seconds
 	w.Apply(t, rest)
 	w.run(t)
 }
+
+// echoes are the echo pods that become ready.
+const echoes = 10
 
 // run waits for all pods but those that are never ready.
 func (w *world) run(t *testing.T) {
@@ -143,16 +161,16 @@ func (w *world) run(t *testing.T) {
 			if len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].Ready {
 				ready++
 			}
-			if p.Namespace == "gatehouse" {
+			if edges[p.Name].space == p.Namespace {
 				w.ip[p.Name] = p.Status.PodIP
 			}
 		}
-		if ready == 8+len(edges) {
+		if ready == echoes+len(edges) {
 			return
 		}
 		if time.Now().After(deadline) {
 			out, _ := w.Kubectl(t.Context(), "", "get", "pods", "-A", "-o", "wide")
-			t.Fatalf("%d pods are ready, want %d\n%s", ready, 8+len(edges), out)
+			t.Fatalf("%d pods are ready, want %d\n%s", ready, echoes+len(edges), out)
 		}
 	}
 }
@@ -189,14 +207,14 @@ spec: {selector: {app: %[2]s}, ports: [{name: web, port: 80, targetPort: 3000}, 
 }
 
 // edge is a Gatehouse in a pod, with nothing but what it needs for Ingresses.
-func edge(name, settings string) string {
+func edge(name, space, settings string) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: ServiceAccount
-metadata: {name: gatehouse, namespace: gatehouse}
+metadata: {name: gatehouse, namespace: %[3]s}
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: %[1]s, namespace: gatehouse}
+metadata: {name: %[1]s, namespace: %[3]s}
 data:
   gatehouse.toml: |
     defaultEntryPoints = ["http", "https"]
@@ -212,7 +230,7 @@ data:
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: %[1]s, namespace: gatehouse}
+metadata: {name: %[1]s, namespace: %[3]s}
 spec:
   serviceAccountName: gatehouse
   terminationGracePeriodSeconds: 1
@@ -224,7 +242,7 @@ spec:
     readinessProbe: {httpGet: {path: /ping, port: 80}, periodSeconds: 1}
     volumeMounts: [{name: settings, mountPath: /etc/gatehouse}, {name: copy, mountPath: /var/lib/gatehouse}]
   volumes: [{name: settings, configMap: {name: %[1]s}}, {name: copy, emptyDir: {}}]
-`, name, strings.ReplaceAll(settings, "\n", "\n    "))
+`, name, strings.ReplaceAll(settings, "\n", "\n    "), space)
 }
 
 // manifest is YAML in which certificates have been made.
@@ -293,7 +311,7 @@ func (c came) fact(name string) string {
 
 func (w *world) ask(ctx context.Context, a ask) (came, error) {
 	switch a.protocol {
-	case "event", "status", "slice":
+	case "event", "status", "slice", "read":
 		outcome, err := w.object(ctx, a)
 		return came{outcome: outcome}, err
 	case "ws":
@@ -446,10 +464,25 @@ func (w *world) spread(ctx context.Context, a ask) (c came, err error) {
 	return c, nil
 }
 
+// read gives the namespaces of which a tenant's Gatehouse was let read or write
+// anything.
+func (w *world) read(tenant string) (string, error) {
+	calls, err := callsOf(w.Kube, tenant)
+	spaces := map[string]bool{}
+	for _, c := range calls {
+		if c.Response.Code < 400 {
+			spaces[cmp.Or(c.ObjectRef.Namespace, "all")] = true
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(spaces)), " "), err
+}
+
 // object is what the API server has of an object.
 func (w *world) object(ctx context.Context, a ask) (string, error) {
 	space, name, _ := strings.Cut(a.object, "/")
 	switch a.protocol {
+	case "read":
+		return w.read(space)
 	case "status":
 		var in networkingv1.Ingress
 		err := w.Do(ctx, http.MethodGet, "/apis/networking.k8s.io/v1/namespaces/"+space+"/ingresses/"+name, nil, &in)
