@@ -279,8 +279,7 @@ func (s *stage) stir(t *testing.T) {
 }
 
 // The API server takes the manifests of each mode.
-func TestManifestsAreTaken(t *testing.T) {
-	k := kube.Start(t)
+func testManifestsAreTaken(t *testing.T, k *kube.Kube) {
 	k.Apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: gatehouse}\n")
 	for _, mode := range modes {
 		if out, err := k.Kubectl(t.Context(), kustomized(t, mode), "apply", "--dry-run=server", "--validate=strict", "-f", "-"); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"gatehouse/e2e/rig"
+	"gatehouse/e2e/rig/kube"
 )
 
 var update = flag.Bool("update", false, "write docs/providers/ingress-scenarios.md anew")
@@ -101,12 +102,20 @@ func parseAsk(line string) (a ask, err error) {
 	return a, fmt.Errorf("%q asks nothing", line)
 }
 
+// TestIngresses shares one control plane between what can share it.
+func TestIngresses(t *testing.T) {
+	k := kube.Start(t)
+	t.Run("manifests", func(t *testing.T) { testManifestsAreTaken(t, k) })
+	t.Run("scenarios", func(t *testing.T) { testScenarios(t, k) })
+	t.Run("trouble", func(t *testing.T) { testTrouble(t, k) }) // last: it stops the API server
+}
+
 // Every scenario of Ingress, against real pods: a real API server holds the
 // objects, Gatehouse runs in pods of its own, requests enter by its entry points
 // and are answered by echo pods that say what they saw.
-func TestIngressScenarios(t *testing.T) {
+func testScenarios(t *testing.T, k *kube.Kube) {
 	all := readGroups(t)
-	w := newWorld(t)
+	w := newWorld(t, k)
 	static, changes := all[:len(all)-1], all[len(all)-1]
 	began := time.Now()
 	w.build(t, static)
@@ -221,7 +230,7 @@ func (w *world) judge(ctx context.Context, line string) error {
 func TestScenariosAreDocumented(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Scenarios of Ingress\n\n" +
-		"What `go test ./e2e/kube -run TestIngressScenarios` asserts, in full: this page is made from `e2e/kube/testdata/scenarios` (`-update`), and the\n" +
+		"What `go test ./e2e/kube -run TestIngresses/scenarios` asserts, in full: this page is made from `e2e/kube/testdata/scenarios` (`-update`), and the\n" +
 		"test fails when they differ. The objects are there too. All parts are real: API server, EndpointSlice controller, pods that echo what they saw, Gatehouse\n" +
 		"in pods. `via` names another Gatehouse than the one that serves the namespaces `alpha`, `beta` and `gamma`. An outcome is the Service whose\n" +
 		"pod answered, or the status; then what that pod saw (`host`, `path`, `header`), or what the client got (`certificate`, `over`). `event` and `status` are the\n" +

@@ -44,10 +44,10 @@ type trouble struct {
 	where [manyServices]atomic.Int32 // address of each Service: see address
 }
 
-// TestAPITrouble is what goes wrong between a replica and the API server while
-// traffic flows, one thing after the other on one rig.
-func TestAPITrouble(t *testing.T) {
-	w := newTrouble(t)
+// testTrouble is what goes wrong between a replica and the API server while
+// traffic flows, one thing after the other.
+func testTrouble(t *testing.T, k *kube.Kube) {
+	w := newTrouble(t, k)
 	l := w.ask(t)
 	for _, step := range []struct {
 		name string
@@ -66,15 +66,10 @@ func TestAPITrouble(t *testing.T) {
 	}
 }
 
-func newTrouble(t *testing.T) *trouble {
+func newTrouble(t *testing.T, k *kube.Kube) *trouble {
 	t.Helper()
 	if !kube.InNetwork() {
-		t.Fatalf("this test needs a network of its own: %s", "root, on Linux")
-	}
-	k, err := kube.New(t.Context(), t.TempDir())
-	t.Cleanup(k.Kill)
-	if err != nil {
-		t.Fatal(err)
+		t.Fatal("this needs a network of its own: root, on Linux")
 	}
 	w := &trouble{Kube: k, line: newLine(t, kube.ServiceIP+":443"), dir: t.TempDir()}
 	t.Cleanup(func() {
@@ -87,6 +82,7 @@ func newTrouble(t *testing.T) *trouble {
 		}
 	})
 	w.serve(t)
+	var err error
 	if w.etcd, err = clientv3.New(clientv3.Config{Endpoints: []string{k.Etcd.Endpoint()}}); err != nil {
 		t.Fatal(err)
 	}

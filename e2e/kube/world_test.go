@@ -58,9 +58,8 @@ var edges = map[string]struct{ space, settings string }{
 	"greedy":   {"tenant-a", "namespaces = [\"tenant-a\", \"tenant-b\"]\ningressClass = \"gatehouse\""},
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, k *kube.Kube) *world {
 	t.Helper()
-	k := kube.Start(t)
 	w := &world{Kube: k, ip: map[string]string{}, roots: x509.NewCertPool()}
 	w.node = k.StartNode(t, theImages(t))
 	var err error
