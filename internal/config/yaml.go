@@ -22,6 +22,14 @@ func ParseYAML(source string, text []byte) (*Node, []Problem) {
 	if problems := checkText(source, text); problems != nil {
 		return nil, problems
 	}
+	if n, ok := parsePlainYAML(source, text); ok {
+		return n, nil
+	}
+	return parseAnyYAML(source, text)
+}
+
+// parseAnyYAML is ParseYAML with the library, of text that checkText passes.
+func parseAnyYAML(source string, text []byte) (*Node, []Problem) {
 	p := yamlParser{pos: newPositions(source, text), text: text, anchors: map[*yaml.Node]yamlAnchor{}}
 	root := p.parse()
 	if root == nil {
