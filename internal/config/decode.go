@@ -36,7 +36,7 @@ type decoder struct {
 	base     string            // dotted key of the root node in its file
 	path     []string
 	problems []Problem
-	fields   map[reflect.Type][]field // what is known of the schema; may be shared by runs one after another
+	schema   schema // may be shared by runs one after another
 }
 
 // mode is what a node hands down to those below it.
@@ -48,6 +48,8 @@ type textTaker interface{ takeText(string) error }
 
 var (
 	typeNode       = reflect.TypeFor[*Node]()
+	typeString     = reflect.TypeFor[string]()
+	typeBool       = reflect.TypeFor[bool]()
 	typeDuration   = reflect.TypeFor[Duration]()
 	typeStd        = reflect.TypeFor[time.Duration]()
 	typeSecret     = reflect.TypeFor[Secret]()
@@ -64,8 +66,8 @@ func (d *decoder) run(n *Node, into any) []Problem {
 	if n == nil {
 		return nil
 	}
-	if d.fields == nil {
-		d.fields = make(map[reflect.Type][]field)
+	if d.schema == nil {
+		d.schema = make(schema)
 	}
 	if n.Origin.Line > 0 {
 		d.base = n.Origin.Key
@@ -109,11 +111,8 @@ func (d *decoder) value(n *Node, v reflect.Value, m mode) {
 		d.pointer(n, v, m)
 		return
 	}
-	if n.Kind == Scalar && n.Value == nil {
+	if n.Kind == Scalar && (n.Value == nil || d.same(n, v, t, m) || d.text(n, v, m)) {
 		return // null: what is there stays
-	}
-	if n.Kind == Scalar && d.text(n, v, m) {
-		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -134,7 +133,7 @@ func (d *decoder) value(n *Node, v reflect.Value, m mode) {
 // pointer decodes what may be absent.
 func (d *decoder) pointer(n *Node, v reflect.Value, m mode) {
 	elem := v.Type().Elem()
-	if n.Kind == Scalar && elem.Kind() == reflect.Struct && !takesText(elem, m) {
+	if n.Kind == Scalar && elem.Kind() == reflect.Struct && !d.schema.of(elem).takesText(m) {
 		on, ok := n.Value.(bool)
 		if n.Value == nil {
 			on, ok = true, true
@@ -149,7 +148,7 @@ func (d *decoder) pointer(n *Node, v reflect.Value, m mode) {
 		case !on:
 			v.SetZero()
 		case v.IsNil():
-			v.Set(fresh(elem))
+			v.Set(d.schema.fresh(elem))
 		}
 		return
 	}
@@ -157,7 +156,7 @@ func (d *decoder) pointer(n *Node, v reflect.Value, m mode) {
 		return
 	}
 	if v.IsNil() {
-		p := fresh(elem)
+		p := d.schema.fresh(elem)
 		before := len(d.problems)
 		d.value(n, p.Elem(), m)
 		if len(d.problems) == before || elem.Kind() == reflect.Struct {
@@ -169,23 +168,38 @@ func (d *decoder) pointer(n *Node, v reflect.Value, m mode) {
 }
 
 // fresh makes a value with its defaults.
-func fresh(t reflect.Type) reflect.Value {
+func (s schema) fresh(t reflect.Type) reflect.Value {
 	p := reflect.New(t)
-	if p.Type().Implements(typeSetDefault) {
+	if s.of(t).hasDefaults {
 		p.Interface().(interface{ SetDefaults() }).SetDefaults()
 	}
 	return p
 }
 
-// takesText says whether a struct can be written as one text.
-func takesText(t reflect.Type, m mode) bool {
-	p := reflect.PointerTo(t)
-	return p.Implements(typeUnmarshal) || m.weak && p.Implements(typeTextTaker)
+// same stores what is of the target's very type, as most values in files are;
+// false if it is not.
+func (d *decoder) same(n *Node, v reflect.Value, t reflect.Type, m mode) bool {
+	if m.weak {
+		return false
+	}
+	switch x := n.Value.(type) {
+	case string:
+		if t == typeString {
+			v.SetString(x)
+			return true
+		}
+	case bool:
+		if t == typeBool {
+			v.SetBool(x)
+			return true
+		}
+	}
+	return false
 }
 
 // text hands a text to a type that reads texts itself; false if it is none.
 func (d *decoder) text(n *Node, v reflect.Value, m mode) bool {
-	if !v.CanAddr() || !takesText(v.Type(), m) {
+	if !v.CanAddr() || !d.schema.of(v.Type()).takesText(m) {
 		return false
 	}
 	s, ok := n.Value.(string)
@@ -215,12 +229,12 @@ func (d *decoder) section(n *Node, v reflect.Value, m mode) {
 		d.wrong(n, v.Type())
 		return
 	}
-	list, ok := d.fields[v.Type()]
-	if !ok {
-		list = fieldsOf(v.Type())
-		d.fields[v.Type()] = list
+	list := d.schema.of(v.Type()).fields
+	var few [16]*Field
+	seen := few[:]
+	if len(list) > len(few) {
+		seen = make([]*Field, len(list))
 	}
-	seen := make([]*Field, len(list))
 	for i := range n.Fields {
 		f := &n.Fields[i]
 		at := findField(list, f.Name)
@@ -235,7 +249,7 @@ func (d *decoder) section(n *Node, v reflect.Value, m mode) {
 			continue
 		}
 		seen[at] = f
-		d.enter(list[at].name, f.Node, v.FieldByIndex(list[at].index), m)
+		d.enter(list[at].name, f.Node, list[at].of(v), m)
 	}
 }
 
@@ -260,6 +274,12 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 	if v.IsNil() {
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Fields)))
 	}
+	if nodes, ok := v.Interface().(map[string]*Node); ok && !m.weak && d.origins == nil {
+		for i := range n.Fields {
+			nodes[n.Fields[i].Name] = n.Fields[i].Node
+		}
+		return
+	}
 	elem := v.Type().Elem()
 	var before []reflect.Value
 	if m.weak {
@@ -273,7 +293,7 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 		if old := v.MapIndex(key); old.IsValid() {
 			slot.Set(old)
 		} else if elem.Kind() == reflect.Struct {
-			slot.Set(fresh(elem).Elem())
+			slot.Set(d.schema.fresh(elem).Elem())
 		}
 		d.enter(name, f.Node, slot, m)
 		if elem.Kind() == reflect.Pointer && slot.IsNil() {
@@ -309,7 +329,7 @@ func (d *decoder) list(n *Node, v reflect.Value, m mode) {
 	}
 	out := reflect.MakeSlice(v.Type(), 0, len(items))
 	for i, item := range items {
-		slot := fresh(v.Type().Elem()).Elem()
+		slot := d.schema.fresh(v.Type().Elem()).Elem()
 		d.enter(strconv.Itoa(i), item, slot, m)
 		out = reflect.Append(out, slot)
 	}

@@ -88,7 +88,7 @@ func below(name string, v reflect.Value) []flagLine {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
-			v = fresh(v.Type().Elem())
+			v = schema{}.fresh(v.Type().Elem())
 		}
 		return below(name, v.Elem())
 	case reflect.Struct:
@@ -96,7 +96,7 @@ func below(name string, v reflect.Value) []flagLine {
 	case reflect.Map:
 		elem := v.Type().Elem()
 		if elem.Kind() == reflect.Pointer {
-			return below(name+".<name>", fresh(elem.Elem()))
+			return below(name+".<name>", schema{}.fresh(elem.Elem()))
 		}
 		return []flagLine{{name: name + ".<name>", takes: placeholder(elem), help: "one entry"}}
 	}

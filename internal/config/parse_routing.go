@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,13 +102,14 @@ type (
 // A bad object is left out with a Problem, the rest is kept. provider becomes
 // part of every origin. A nil n is an empty Routing.
 func ParseRouting(n *Node, provider string) (Routing, []Problem) {
-	p := routingParser{provider: provider, fields: map[reflect.Type][]field{}, transports: map[string]ServersTransport{}, out: Routing{
-		Routers:     map[string]Router{},
+	p := routingParser{provider: provider, schema: schema{}, transports: map[string]ServersTransport{}, out: Routing{
 		Middlewares: map[string]Middleware{},
-		Services:    map[string]Service{},
 	}}
 	var w writtenRouting
-	p.problems = Decode(n, &w)
+	d := decoder{schema: p.schema}
+	p.problems = d.run(n, &w)
+	p.out.Routers = make(map[string]Router, len(w.HTTP.Routers))
+	p.out.Services = make(map[string]Service, len(w.HTTP.Services))
 	if n != nil {
 		p.weak, p.nanos = n.Weak, n.Nanos
 	}
@@ -151,7 +151,7 @@ func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
 type routingParser struct {
 	provider    string
 	weak, nanos bool
-	fields      map[reflect.Type][]field
+	schema      schema
 	transports  map[string]ServersTransport
 	out         Routing
 	problems    []Problem
@@ -186,7 +186,7 @@ func (p *routingParser) decode(kind, name string, n *Node, into any) bool {
 		p.bad(n, kind, name, describeNode(n)+" where a section is wanted", "")
 		return false
 	}
-	d := decoder{fields: p.fields}
+	d := decoder{schema: p.schema}
 	problems := d.run(n, into)
 	for _, problem := range problems {
 		problem.Origin.Provider = p.provider

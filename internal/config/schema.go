@@ -15,6 +15,44 @@ type field struct {
 	typ        reflect.Type
 }
 
+// of gives the field in a section.
+func (f *field) of(section reflect.Value) reflect.Value {
+	if len(f.index) == 1 {
+		return section.Field(f.index[0])
+	}
+	return section.FieldByIndex(f.index)
+}
+
+// schema remembers what is known of types: asking reflection is slow.
+type schema map[reflect.Type]*typeInfo
+
+type typeInfo struct {
+	fields      []field // of a section
+	hasDefaults bool
+	text        bool // can be written as one text
+	weakText    bool // the same by sources without types
+}
+
+func (s schema) of(t reflect.Type) *typeInfo {
+	if info := s[t]; info != nil {
+		return info
+	}
+	p := reflect.PointerTo(t)
+	info := &typeInfo{
+		hasDefaults: p.Implements(typeSetDefault),
+		text:        p.Implements(typeUnmarshal),
+		weakText:    p.Implements(typeTextTaker),
+	}
+	if t.Kind() == reflect.Struct {
+		info.fields = fieldsOf(t)
+	}
+	s[t] = info
+	return info
+}
+
+// takesText says whether the type can be written as one text.
+func (i *typeInfo) takesText(m mode) bool { return i.text || m.weak && i.weakText }
+
 // fieldsOf lists the keys of a section in the order declared. Only fields with
 // a key tag are part of the schema.
 func fieldsOf(t reflect.Type) []field {

@@ -167,12 +167,17 @@ func (p *plainYAML) closeList(n *Node, first int) *Node {
 
 // seenKeys finds keys given twice.
 type seenKeys struct {
-	first int
-	many  map[string]struct{} // for mappings that are not small
+	first   int
+	jumbled bool                // not every key was higher than the one before
+	many    map[string]struct{} // of mappings that are jumbled and not small
 }
 
 func (p *plainYAML) isTwice(s *seenKeys, name string) bool {
 	open := p.fields[s.first:]
+	if !s.jumbled && (len(open) == 0 || name > open[len(open)-1].Name) {
+		return false
+	}
+	s.jumbled = true
 	if len(open) < 16 {
 		for i := range open {
 			if open[i].Name == name {
