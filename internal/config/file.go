@@ -66,6 +66,7 @@ type positions struct {
 	source string
 	lines  []int // offset of each line's first byte
 	size   int
+	last   int // line found last, from 0: the next is seldom far
 }
 
 func newPositions(source string, text []byte) positions {
@@ -80,7 +81,7 @@ func newPositions(source string, text []byte) positions {
 
 func (p *positions) at(offset int, key string) Origin {
 	offset = min(max(offset, 0), p.size)
-	line := sort.SearchInts(p.lines, offset+1)
+	line := p.lineOf(offset)
 	return Origin{
 		Provider: "file",
 		Source:   p.source,
@@ -88,6 +89,19 @@ func (p *positions) at(offset int, key string) Origin {
 		Column:   offset - p.lines[line-1] + 1,
 		Key:      key,
 	}
+}
+
+// lineOf gives the line, from 1, that an offset is in.
+func (p *positions) lineOf(offset int) int {
+	for i := p.last; i < min(p.last+4, len(p.lines)) && p.lines[i] <= offset; i++ {
+		if i+1 == len(p.lines) || p.lines[i+1] > offset {
+			p.last = i
+			return i + 1
+		}
+	}
+	line := sort.SearchInts(p.lines, offset+1)
+	p.last = line - 1
+	return line
 }
 
 // checkText refuses what cannot be a configuration file at all.

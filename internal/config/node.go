@@ -53,3 +53,29 @@ type Field struct {
 	Origin Origin // where the key stands
 	Node   *Node
 }
+
+// nodeRoom makes Nodes and their Fields, many with one allocation.
+type nodeRoom struct {
+	nodes []Node
+	spare []Field
+}
+
+func (r *nodeRoom) node(kind Kind, value any, o Origin) *Node {
+	if len(r.nodes) == 0 {
+		r.nodes = make([]Node, 128)
+	}
+	n := &r.nodes[0]
+	r.nodes = r.nodes[1:]
+	n.Kind, n.Value, n.Origin = kind, value, o
+	return n
+}
+
+// fields gives room for n fields; it is empty and not nil.
+func (r *nodeRoom) fields(n int) []Field {
+	if n > len(r.spare) || r.spare == nil {
+		r.spare = make([]Field, max(128, n))
+	}
+	room := r.spare[:0:n]
+	r.spare = r.spare[n:]
+	return room
+}

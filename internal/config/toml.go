@@ -17,11 +17,11 @@ func ParseTOML(source string, text []byte) (*Node, []Problem) {
 	if problems := checkText(source, text); problems != nil {
 		return nil, problems
 	}
-	p := tomlParser{pos: newPositions(source, text), text: text}
-	p.root = p.newTable(Origin{Provider: "file", Source: source, Line: 1, Column: 1})
+	p := tomlParser{pos: newPositions(source, text), text: text, names: map[string]string{}}
+	p.root = &tomlTable{origin: Origin{Provider: "file", Source: source, Line: 1, Column: 1}}
 	p.current = p.root
 	p.parse()
-	return p.root.build(), p.problems
+	return p.build(p.root), p.problems
 }
 
 // tomlParser builds the tree from go-toml's stream of expressions and keeps
@@ -34,16 +34,25 @@ type tomlParser struct {
 	current  *tomlTable // the one the last header opened
 	depth    int        // of the header
 	problems []Problem
+	keys     []tomlKey         // of the expressions that are being read
+	names    map[string]string // one text for all keys of a name
+	room     nodeRoom
+}
+
+// tomlKey is one part of a dotted key.
+type tomlKey struct {
+	name   string
+	offset int
 }
 
 // tomlTable is a table being built.
 type tomlTable struct {
 	origin  Origin
 	fields  []tomlField
-	index   map[string]int
-	defined bool // by its own header, or as a value
-	dotted  bool // by dotted keys of another table
-	closed  bool // inline: nothing may be added
+	index   map[string]int // of a table that is not small
+	defined bool           // by its own header, or as a value
+	dotted  bool           // by dotted keys of another table
+	closed  bool           // inline: nothing may be added
 }
 
 // tomlField is one key of it: a table, an array of tables, or a plain value.
@@ -53,35 +62,68 @@ type tomlField struct {
 	table  *tomlTable
 	tables []*tomlTable
 	value  *Node
-	listAt Origin
 }
 
-func (p *tomlParser) newTable(o Origin) *tomlTable {
-	return &tomlTable{origin: o, index: map[string]int{}}
+// smallTable is up to how many keys are searched one after the other.
+const smallTable = 8
+
+// find gives the position of a key's field, or -1.
+func (t *tomlTable) find(name string) int {
+	if t.index != nil {
+		if i, ok := t.index[name]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range t.fields {
+		if t.fields[i].name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (t *tomlTable) add(name string, o Origin) *tomlField {
+	if len(t.fields) == smallTable {
+		t.index = make(map[string]int, 4*smallTable)
+		for i := range t.fields {
+			t.index[t.fields[i].name] = i
+		}
+	}
+	if t.index != nil {
+		t.index[name] = len(t.fields)
+	}
+	t.fields = append(t.fields, tomlField{name: name, origin: o})
+	return &t.fields[len(t.fields)-1]
 }
 
 // get finds a key's field, or adds one.
-func (t *tomlTable) get(name string, o Origin) (f *tomlField, isNew bool) {
-	if i, ok := t.index[name]; ok {
+func (p *tomlParser) get(t *tomlTable, k tomlKey) (f *tomlField, isNew bool) {
+	if i := t.find(k.name); i >= 0 {
 		return &t.fields[i], false
 	}
-	t.index[name] = len(t.fields)
-	t.fields = append(t.fields, tomlField{name: name, origin: o})
-	return &t.fields[len(t.fields)-1], true
+	return t.add(k.name, p.origin(t, k)), true
 }
 
-func (t *tomlTable) build() *Node {
-	n := &Node{Kind: Map, Origin: t.origin, Fields: make([]Field, 0, len(t.fields))}
+// origin is where a key of a table stands.
+func (p *tomlParser) origin(t *tomlTable, k tomlKey) Origin {
+	return p.pos.at(k.offset, joinKey(t.origin.Key, k.name))
+}
+
+func (p *tomlParser) build(t *tomlTable) *Node {
+	n := p.room.node(Map, nil, t.origin)
+	n.Fields = p.room.fields(len(t.fields))
 	for i := range t.fields {
 		f := &t.fields[i]
 		node := f.value
 		switch {
 		case f.table != nil:
-			node = f.table.build()
+			node = p.build(f.table)
 		case f.tables != nil:
-			node = &Node{Kind: List, Origin: f.listAt}
+			node = p.room.node(List, nil, f.origin)
+			node.Items = make([]*Node, 0, len(f.tables))
 			for _, item := range f.tables {
-				node.Items = append(node.Items, item.build())
+				node.Items = append(node.Items, p.build(item))
 			}
 		}
 		if node != nil {
@@ -127,76 +169,87 @@ func (p *tomlParser) report(o Origin, message, allowed string) {
 	p.problems = append(p.problems, Problem{Origin: o, Object: object, Message: message, Allowed: allowed})
 }
 
-// keys gives the parts of an expression's key with their origins.
-func (p *tomlParser) keys(e *unstable.Node, parent string) (parts []string, origins []Origin, end int) {
+// path takes the parts of an expression's key; they are the last of p.keys,
+// until they are dropped. end is the offset behind them.
+func (p *tomlParser) path(e *unstable.Node) (first, end int) {
+	first = len(p.keys)
 	for it := e.Key(); it.Next(); {
 		k := it.Node()
-		name := string(k.Data)
-		parent = joinKey(parent, name)
-		parts = append(parts, name)
-		origins = append(origins, p.pos.at(int(k.Raw.Offset), parent))
+		name, known := p.names[string(k.Data)]
+		if !known {
+			name = string(k.Data)
+			p.names[name] = name
+		}
+		p.keys = append(p.keys, tomlKey{name, int(k.Raw.Offset)})
 		end = int(k.Raw.Offset + k.Raw.Length)
 	}
-	return parts, origins, end
+	return first, end
+}
+
+// tooDeep reports a key that goes below the bound; at is the part that does.
+func (p *tomlParser) tooDeep(t *tomlTable, parts []tomlKey, at int) {
+	o := p.pos.at(parts[at].offset, t.origin.Key)
+	for _, k := range parts[:at+1] {
+		o.Key = joinKey(o.Key, k.name)
+	}
+	p.report(o, "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
 }
 
 // header opens the table that [a.b] or [[a.b]] names. After a problem the
 // lines below it belong to no table and are skipped.
 func (p *tomlParser) header(e *unstable.Node) {
-	parts, origins, _ := p.keys(e, "")
+	first, _ := p.path(e)
+	parts := p.keys[first:]
+	defer func() { p.keys = p.keys[:first] }()
 	p.current, p.depth = nil, len(parts)
 	if len(parts) > maxDepth {
-		p.report(origins[maxDepth], "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
+		p.tooDeep(p.root, parts, maxDepth)
 		return
 	}
 	t := p.root
-	last := len(parts) - 1
-	for i, name := range parts[:last] {
-		if t = p.step(t, name, origins[i]); t == nil {
+	last := parts[len(parts)-1]
+	for _, k := range parts[:len(parts)-1] {
+		if t = p.step(t, k); t == nil {
 			return
 		}
 	}
-	f, isNew := t.get(parts[last], origins[last])
+	f, isNew := p.get(t, last)
 	if e.Kind == unstable.ArrayTable {
 		if !isNew && f.tables == nil {
-			p.twice(origins[last], f)
+			p.twice(t, last, f)
 			return
 		}
-		if isNew {
-			f.listAt = origins[last]
-		}
-		item := p.newTable(origins[last])
-		item.defined = true
+		item := &tomlTable{origin: p.origin(t, last), defined: true}
 		f.tables = append(f.tables, item)
 		p.current = item
 		return
 	}
 	switch {
 	case isNew:
-		f.table = p.newTable(origins[last])
+		f.table = &tomlTable{origin: f.origin}
 	case f.table == nil || f.table.defined || f.table.dotted || f.table.closed:
-		p.twice(origins[last], f)
+		p.twice(t, last, f)
 		return
 	}
 	f.table.defined = true
 	p.current = f.table
 }
 
-func (p *tomlParser) twice(o Origin, first *tomlField) {
-	p.report(o, "given twice, first at "+first.origin.String(), "remove one of them")
+func (p *tomlParser) twice(t *tomlTable, k tomlKey, first *tomlField) {
+	p.report(p.origin(t, k), "given twice, first at "+first.origin.String(), "remove one of them")
 }
 
 // step goes into a table on the way to a header's last part.
-func (p *tomlParser) step(t *tomlTable, name string, o Origin) *tomlTable {
-	f, isNew := t.get(name, o)
+func (p *tomlParser) step(t *tomlTable, k tomlKey) *tomlTable {
+	f, isNew := p.get(t, k)
 	if isNew {
-		f.table = p.newTable(o)
+		f.table = &tomlTable{origin: f.origin}
 	}
 	switch {
 	case f.tables != nil:
 		return f.tables[len(f.tables)-1]
 	case f.table == nil || f.table.closed:
-		p.twice(o, f)
+		p.twice(t, k, f)
 		return nil
 	}
 	return f.table
@@ -204,31 +257,31 @@ func (p *tomlParser) step(t *tomlTable, name string, o Origin) *tomlTable {
 
 // keyValue stores one "key = value" line, or part of an inline table.
 func (p *tomlParser) keyValue(t *tomlTable, e *unstable.Node, depth int) {
-	parts, origins, end := p.keys(e, t.origin.Key)
+	first, end := p.path(e)
+	parts := p.keys[first:]
+	defer func() { p.keys = p.keys[:first] }()
 	if depth += len(parts); depth > maxDepth {
-		p.report(origins[len(parts)-1], "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
+		p.tooDeep(t, parts, len(parts)-1)
 		return
 	}
-	last := len(parts) - 1
-	for i, name := range parts[:last] {
-		f, isNew := t.get(name, origins[i])
+	last := parts[len(parts)-1]
+	for _, k := range parts[:len(parts)-1] {
+		f, isNew := p.get(t, k)
 		if isNew {
-			f.table = p.newTable(origins[i])
-			f.table.dotted = true
+			f.table = &tomlTable{origin: f.origin, dotted: true}
 		}
 		if f.table == nil || !f.table.dotted || f.table.closed {
-			p.twice(origins[i], f)
+			p.twice(t, k, f)
 			return
 		}
 		t = f.table
 	}
-	f, isNew := t.get(parts[last], origins[last])
+	f, isNew := p.get(t, last)
 	if !isNew {
-		p.twice(origins[last], f)
+		p.twice(t, last, f)
 		return
 	}
-	v := p.value(e.Value(), p.pos.at(p.valueStart(end), origins[last].Key), depth)
-	t.fields[t.index[parts[last]]].value = v
+	f.value = p.value(e.Value(), p.pos.at(p.valueStart(end), f.origin.Key), depth)
 }
 
 // valueStart finds where a value begins: behind the equals sign.
@@ -251,10 +304,9 @@ func (p *tomlParser) value(v *unstable.Node, o Origin, depth int) *Node {
 		p.report(o, "nested too deeply", fmt.Sprintf("at most %d levels", maxDepth))
 		return nil
 	}
-	n := &Node{Origin: o}
 	switch v.Kind {
 	case unstable.Array:
-		n.Kind = List
+		n := p.room.node(List, nil, o)
 		for it := v.Children(); it.Next(); {
 			if it.Node().Kind == unstable.Comment {
 				continue
@@ -265,23 +317,22 @@ func (p *tomlParser) value(v *unstable.Node, o Origin, depth int) *Node {
 				n.Items = append(n.Items, item)
 			}
 		}
+		return n
 	case unstable.InlineTable:
-		t := p.newTable(o)
+		t := &tomlTable{origin: o}
 		for it := v.Children(); it.Next(); {
 			if it.Node().Kind == unstable.KeyValue {
 				p.keyValue(t, it.Node(), depth)
 			}
 		}
-		return t.build()
-	default:
-		value, err := tomlScalar(v)
-		if err != nil {
-			p.report(o, err.Error(), "")
-			return nil
-		}
-		n.Value = value
+		return p.build(t)
 	}
-	return n
+	value, err := tomlScalar(v)
+	if err != nil {
+		p.report(o, err.Error(), "")
+		return nil
+	}
+	return p.room.node(Scalar, value, o)
 }
 
 // tomlScalar reads a single value. Dates and times stay texts: no key is one.

@@ -44,8 +44,7 @@ type plainYAML struct {
 
 	fields []Field // of the mappings that are open
 	items  []*Node // of the lists that are open
-	nodes  []Node  // to be given out; one allocation for many
-	room   []Field // the same
+	room   nodeRoom
 }
 
 // plainText says whether there is nothing in the text that ends or joins lines
@@ -135,25 +134,9 @@ func (p *plainYAML) origin(at int, key string) Origin {
 	return Origin{Provider: "file", Source: p.source, Line: p.line, Column: at - p.start + 1, Key: key}
 }
 
-func (p *plainYAML) node(kind Kind, value any, o Origin) *Node {
-	if len(p.nodes) == 0 {
-		p.nodes = make([]Node, 128)
-	}
-	n := &p.nodes[0]
-	p.nodes = p.nodes[1:]
-	n.Kind, n.Value, n.Origin = kind, value, o
-	return n
-}
-
 // closeMap makes the fields from first on those of n.
 func (p *plainYAML) closeMap(n *Node, first int) *Node {
-	count := len(p.fields) - first
-	if cap(p.room)-len(p.room) < count || p.room == nil {
-		p.room = make([]Field, 0, max(128, count))
-	}
-	from := len(p.room)
-	p.room = append(p.room, p.fields[first:]...)
-	n.Fields = p.room[from:len(p.room):len(p.room)]
+	n.Fields = append(p.room.fields(len(p.fields)-first), p.fields[first:]...)
 	clear(p.fields[first:])
 	p.fields = p.fields[:first]
 	return n
@@ -200,7 +183,7 @@ func (p *plainYAML) isTwice(s *seenKeys, name string) bool {
 // mapping reads keys and values in lines of one indent.
 func (p *plainYAML) mapping(key string, depth int) *Node {
 	indent := p.at - p.start
-	n := p.node(Map, nil, p.origin(p.at, key))
+	n := p.room.node(Map, nil, p.origin(p.at, key))
 	seen := seenKeys{first: len(p.fields)}
 	for depth <= plainDepth {
 		at := p.at
@@ -234,7 +217,7 @@ func (p *plainYAML) isDash() bool {
 // the mapping around as well, and the mapping's next key ends it.
 func (p *plainYAML) sequence(key string, flat bool, depth int) *Node {
 	indent := p.at - p.start
-	n := p.node(List, nil, p.origin(p.at, key))
+	n := p.room.node(List, nil, p.origin(p.at, key))
 	first := len(p.items)
 	for depth <= plainDepth {
 		p.at++
@@ -274,7 +257,7 @@ func (p *plainYAML) value(key string, indent, depth int, item bool) *Node {
 		case !item && p.indent == indent && p.isDash():
 			return p.sequence(key, true, depth)
 		}
-		return p.node(Scalar, nil, none)
+		return p.room.node(Scalar, nil, none)
 	}
 	if item {
 		if p.isDash() {
@@ -309,7 +292,7 @@ func (p *plainYAML) inline(key string, depth int, flow bool) *Node {
 		if !ok {
 			return nil
 		}
-		return p.node(Scalar, s, o)
+		return p.room.node(Scalar, s, o)
 	}
 	s, ok := p.plain(flow)
 	if !ok || p.at < len(p.text) && p.text[p.at] == ':' {
@@ -319,11 +302,11 @@ func (p *plainYAML) inline(key string, depth int, flow bool) *Node {
 	if !ok {
 		return nil
 	}
-	return p.node(Scalar, value, o)
+	return p.room.node(Scalar, value, o)
 }
 
 func (p *plainYAML) flowMapping(o Origin, depth int) *Node {
-	n := p.node(Map, nil, o)
+	n := p.room.node(Map, nil, o)
 	seen := seenKeys{first: len(p.fields)}
 	p.at++
 	for !p.closes('}') {
@@ -344,7 +327,7 @@ func (p *plainYAML) flowMapping(o Origin, depth int) *Node {
 }
 
 func (p *plainYAML) flowSequence(o Origin, depth int) *Node {
-	n := p.node(List, nil, o)
+	n := p.room.node(List, nil, o)
 	first := len(p.items)
 	p.at++
 	for !p.closes(']') {
