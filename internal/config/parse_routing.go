@@ -152,6 +152,7 @@ type routingParser struct {
 	provider    string
 	weak, nanos bool
 	schema      schema
+	path        []string // room for a decoder
 	transports  map[string]ServersTransport
 	out         Routing
 	problems    []Problem
@@ -186,8 +187,9 @@ func (p *routingParser) decode(kind, name string, n *Node, into any) bool {
 		p.bad(n, kind, name, describeNode(n)+" where a section is wanted", "")
 		return false
 	}
-	d := decoder{schema: p.schema}
+	d := decoder{schema: p.schema, path: p.path[:0]}
 	problems := d.run(n, into)
+	p.path = d.path
 	for _, problem := range problems {
 		problem.Origin.Provider = p.provider
 		problem.Message = strings.TrimPrefix(problem.Object+": "+problem.Message, ": ")

@@ -106,20 +106,26 @@ func Join(into *config.Routing, add config.Routing) []config.Problem {
 }
 
 func join[T any](into *map[string]T, add map[string]T, kind string, origin func(T) config.Origin) []config.Problem {
-	if *into == nil {
-		*into = make(map[string]T, len(add))
+	if len(*into) == 0 && len(add) > 0 {
+		*into = maps.Clone(add)
+		return nil
 	}
-	var problems []config.Problem
-	for _, name := range slices.Sorted(maps.Keys(add)) {
-		if first, taken := (*into)[name]; taken {
-			problems = append(problems, config.Problem{
-				Origin: origin(add[name]), Object: kind + " " + name,
-				Message: fmt.Sprintf("is declared twice: the one at %s is used", origin(first)),
-				Allowed: "one " + kind + " of a name",
-			})
+	var twice []string
+	for name, object := range add {
+		if _, taken := (*into)[name]; taken {
+			twice = append(twice, name)
 			continue
 		}
-		(*into)[name] = add[name]
+		(*into)[name] = object
+	}
+	slices.Sort(twice)
+	var problems []config.Problem
+	for _, name := range twice {
+		problems = append(problems, config.Problem{
+			Origin: origin(add[name]), Object: kind + " " + name,
+			Message: fmt.Sprintf("is declared twice: the one at %s is used", origin((*into)[name])),
+			Allowed: "one " + kind + " of a name",
+		})
 	}
 	return problems
 }
