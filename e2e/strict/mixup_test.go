@@ -142,7 +142,7 @@ func newMixProxy(t *testing.T, origins []*mixOrigin) (p *proxy.Proxy, swap func(
 					return middleware.Middleware{Wrap: tag}, nil
 				},
 				"staged": func(*config.Node, middleware.Env) (middleware.Middleware, []config.Problem) {
-					return middleware.Middleware{Wrap: tag, Stage: stageTag}, nil
+					return middleware.Middleware{Wrap: tag, Stage: middleware.Stage{Pass: stageTag}}, nil
 				},
 			},
 		})

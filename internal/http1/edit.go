@@ -126,11 +126,17 @@ func (r *Request) Undo() {
 	if !o.edited {
 		return
 	}
-	r.buf, r.path, r.n, r.original = o.buf, o.path, o.n, original{}
+	moved := false // a known field is found elsewhere now
 	for i := range r.fields[:r.n] {
-		if f := &r.fields[i]; f.flags&flagGone != 0 {
+		f := &r.fields[i]
+		if gone := f.flags&flagGone != 0; gone || i >= int(o.n) {
 			f.flags &^= flagHop | flagGone
+			moved = moved || f.known != 0
 		}
+	}
+	r.buf, r.path, r.n, r.original = o.buf, o.path, o.n, original{}
+	if !moved {
+		return
 	}
 	clear(r.first[:])
 	r.repeated = 0

@@ -71,10 +71,10 @@ func (p BasicAuth) stage(door *passwordDoor) Stage {
 	const authorization = "Authorization"
 	said, ok := http1.NewEdit(http.CanonicalHeaderKey(p.HeaderField), "-")
 	if p.HeaderField != "" && !ok {
-		return nil
+		return Stage{}
 	}
 	remove, _ := http1.NewEdit(authorization, "")
-	return func(x *wire.Exchange) bool {
+	return Stage{Pass: func(x *wire.Exchange) bool {
 		user, password, ok := credentials((*staged)(x).first(authorization))
 		if !ok || !door.remembers(door.digest(user, password)) {
 			return false
@@ -87,7 +87,7 @@ func (p BasicAuth) stage(door *passwordDoor) Stage {
 			}
 		}
 		return !p.RemoveHeader || x.Req.Edit(&remove)
-	}
+	}}
 }
 
 // credentials reads an Authorization header (RFC 7617).

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/http1"
 	"gatehouse/internal/wire"
 )
 
@@ -121,15 +122,15 @@ func (p Headers) Build(env Env) (Middleware, []config.Problem) {
 	return m, problems
 }
 
-// stage is the second form; nil where the edits are beyond it.
+// stage is the second form; there is none where the edits are beyond it.
 func (p Headers) stage(request, plain, secure headerEdits) Stage {
 	asking, ok1 := stagedEdits(request)
 	answering, ok2 := stagedEdits(plain)
 	answeringTLS, ok3 := stagedEdits(secure)
-	if !ok1 || !ok2 || !ok3 {
-		return nil
+	if !ok1 || !ok2 || !ok3 || max(len(asking), len(answering), len(answeringTLS)) > http1.MaxEdits {
+		return Stage{}
 	}
-	return func(x *wire.Exchange) bool {
+	return Stage{Pass: func(x *wire.Exchange) bool {
 		isSecure := p.isSecure((*staged)(x))
 		if p.stops((*staged)(x), isSecure) != 0 {
 			return false
@@ -144,7 +145,7 @@ func (p Headers) stage(request, plain, secure headerEdits) Stage {
 			edits = answeringTLS
 		}
 		return len(edits) == 0 || x.EditAnswer(edits)
-	}
+	}}
 }
 
 // customHeaders checks names and values, in the order of names.

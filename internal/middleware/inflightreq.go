@@ -2,9 +2,11 @@ package middleware
 
 import (
 	"net/http"
+	"strings"
 	"sync"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
 // InFlightReq bounds how many requests of each client are served at a time.
@@ -27,7 +29,7 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 		return Middleware{}, problems
 	}
 	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]int64)} })
-	return Middleware{Wrap: func(next http.Handler) http.Handler {
+	m := Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s := client(r)
 			if !counts.enter(s, p.Amount) {
@@ -38,7 +40,14 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 			defer counts.leave(s)
 			next.ServeHTTP(w, r)
 		})
-	}}, problems
+	}}
+	if client := criterion.staged(); client != nil {
+		m.Stage = Stage{
+			Pass:  func(x *wire.Exchange) bool { return counts.enter(client(x), p.Amount) },
+			Leave: func(x *wire.Exchange, _ bool) { counts.leave(client(x)) },
+		}
+	}
+	return m, problems
 }
 
 // inFlight counts requests under way; its memory is bounded by them.
@@ -50,10 +59,14 @@ type inFlight struct {
 func (f *inFlight) enter(s source, most int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.counts[s] >= most {
+	n := f.counts[s]
+	if n >= most {
 		return false
 	}
-	f.counts[s]++
+	if n == 0 {
+		s.text = strings.Clone(s.text) // not the whole request head
+	}
+	f.counts[s] = n + 1
 	return true
 }
 

@@ -39,7 +39,7 @@ func (p IPAllowList) Build(env Env) (Middleware, []config.Problem) {
 		})
 	}}
 	if p.IPStrategy.isPeer() {
-		m.Stage = func(x *wire.Exchange) bool { return contains(allowed, addressIn(x.Remote)) }
+		m.Stage.Pass = func(x *wire.Exchange) bool { return contains(allowed, addressIn(x.Remote)) }
 	}
 	return m, problems
 }

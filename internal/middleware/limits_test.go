@@ -10,6 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gatehouse/internal/http1"
+	"gatehouse/internal/wire"
 )
 
 func TestIPAllowList(t *testing.T) {
@@ -185,4 +188,62 @@ func TestInFlightReq(t *testing.T) {
 	running.Go(func() { ask("http://a.com/") })
 	<-started
 	running.Wait()
+}
+
+// TestBothFormsCountTogether: what passes a stage counts for handlers too, and
+// what its route's handlers are asked again counts once.
+func TestBothFormsCountTogether(t *testing.T) {
+	req, rules := new(http1.Request), http1.DefaultRules()
+	req.Reset()
+	head := []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	if n, why := req.Parse(head, &rules); n != len(head) {
+		t.Fatal(why)
+	}
+	x := &wire.Exchange{Req: req, Remote: "192.0.2.1:1234"}
+	handlers := func(m Middleware) int {
+		r := httptest.NewRequest("GET", "http://h/", nil)
+		r.RemoteAddr = x.Remote
+		w, _ := serve(m, r, nil)
+		return w.Code
+	}
+
+	rate := mustDeclare(t, "rateLimit", "average = 1\nperiod = \"1h\"\nburst = 3")
+	for i := range 5 { // each is left to the handlers, but for the last two
+		if passed := rate.Stage.Pass(x); passed != (i < 3) {
+			t.Fatalf("rate %d: passed %v", i, passed)
+		} else if passed {
+			rate.Stage.Leave(x, false)
+		}
+		if code, want := handlers(rate), map[bool]int{true: 200, false: 429}[i < 3]; code != want {
+			t.Fatalf("rate %d: %d, want %d", i, code, want)
+		}
+	}
+	rate = mustDeclare(t, "rateLimit", "average = 1\nperiod = \"1h\"")
+	if !rate.Stage.Pass(x) {
+		t.Fatal("the first request is too many")
+	}
+	if rate.Stage.Leave(x, true); handlers(rate) != 429 {
+		t.Error("handlers do not know what a stage let pass")
+	}
+
+	flight := mustDeclare(t, "inFlightReq", "amount = 1")
+	for range 3 {
+		if !flight.Stage.Pass(x) {
+			t.Fatal("the first request is too many")
+		}
+		if flight.Stage.Pass(x) || handlers(flight) != 429 {
+			t.Error("a second request may pass")
+		}
+		if flight.Stage.Leave(x, true); handlers(flight) != 200 {
+			t.Error("the first has left, and is still there")
+		}
+	}
+	for kind, params := range map[string]string{
+		"rateLimit":   "average = 1\nsourceCriterion = {requestHeaderName = \"X\"}",
+		"inFlightReq": "amount = 1\nsourceCriterion = {ipStrategy = {depth = 1}}",
+	} {
+		if mustDeclare(t, kind, params).Stage.Pass != nil {
+			t.Errorf("%s has a stage, although fields can change before Leave", kind)
+		}
+	}
 }

@@ -19,17 +19,23 @@ type Middleware struct {
 	// The request, its maps and the writer belong to the entry point again once
 	// the handler has returned. nil: the middleware could not be built.
 	Wrap func(next http.Handler) http.Handler
-	// Stage does the same to most requests without the view of net/http; nil:
-	// there is no such form.
+	// Stage does the same to most requests without the view of net/http. The
+	// zero value: there is no such form.
 	Stage Stage
 }
 
-// Stage does to a request what the middleware's Wrap would before and after it
-// calls the next handler: it edits x.Req, and has the answer's head edited. It
-// returns false where Wrap would answer by itself, or where it is not sure: the
-// edits are then undone and the handlers of the whole route are asked from the
-// start. So it must not count a request, nor remember anything of it.
-type Stage func(x *wire.Exchange) (passed bool)
+// Stage is what Wrap does to a request before and after it calls the next
+// handler.
+type Stage struct {
+	// Pass edits x.Req, and has the answer's head edited. It returns false where
+	// Wrap would answer by itself, or where it is not sure: all edits are then
+	// undone and the handlers of the whole route are asked from the start.
+	Pass func(x *wire.Exchange) (passed bool)
+	// Leave, if set, is called once for each request that passed, when it is
+	// over, or (served false) before the handlers are asked: then nothing of the
+	// request may be remembered. x.Req may be edited, or not.
+	Leave func(x *wire.Exchange, served bool)
+}
 
 // Env is what a middleware may ask of its surroundings while it is built.
 type Env struct {

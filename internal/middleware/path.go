@@ -64,7 +64,7 @@ func stagePath(tell teller, edit pathEdit) Stage {
 	if tell.name != "" && !tell.add {
 		set, _ = http1.NewEdit(tell.name, "-")
 	}
-	return func(x *wire.Exchange) bool {
+	return Stage{Pass: func(x *wire.Exchange) bool {
 		path, told, ok := edit(text(x.Req.Path()))
 		if !ok {
 			return true
@@ -84,7 +84,7 @@ func stagePath(tell teller, edit pathEdit) Stage {
 		}
 		x.Req.EditPath(path)
 		return ok
-	}
+	}}
 }
 
 // settlePath brings an edited path to the form of all paths: with one slash in
@@ -99,6 +99,9 @@ func settlePath(path string) (escaped, decoded string, ok bool) {
 
 // hasDots finds a segment that is "." or "..".
 func hasDots(path string) bool {
+	if path != "" && path[0] == '/' && !strings.Contains(path, "/.") {
+		return false // as nearly always
+	}
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return true

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
 // RateLimit bounds how many requests each client may make: Average in each
@@ -44,12 +45,15 @@ func (p RateLimit) Build(env Env) (Middleware, []config.Problem) {
 		return Middleware{}, []config.Problem{env.problem("burst", "would take too long to fill again", "period/average*burst at most a year")}
 	}
 	if p.Average == 0 {
-		return Middleware{Wrap: func(next http.Handler) http.Handler { return next }}, problems
+		return Middleware{
+			Wrap:  func(next http.Handler) http.Handler { return next },
+			Stage: Stage{Pass: func(*wire.Exchange) bool { return true }},
+		}, problems
 	}
 	limiter := remembered(env, p, func() *limiter {
 		return newLimiter(max(p.Period.Std()/time.Duration(p.Average), 1), max(p.Burst, 1))
 	})
-	return Middleware{Wrap: func(next http.Handler) http.Handler {
+	return Middleware{Stage: limiter.stage(p.SourceCriterion.staged()), Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			wait := limiter.take(client(r))
 			if wait <= 0 {
@@ -113,6 +117,31 @@ func (l *limiter) take(s source) time.Duration {
 	}
 	shard.full[s] = next
 	return 0
+}
+
+// stage takes, and gives back what handlers will take again.
+func (l *limiter) stage(client func(*wire.Exchange) source) Stage {
+	if client == nil {
+		return Stage{}
+	}
+	return Stage{
+		Pass: func(x *wire.Exchange) bool { return l.take(client(x)) <= 0 },
+		Leave: func(x *wire.Exchange, served bool) {
+			if !served {
+				l.give(client(x))
+			}
+		},
+	}
+}
+
+// give makes a request uncounted that was taken.
+func (l *limiter) give(s source) {
+	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	if full, known := shard.full[s]; known {
+		shard.full[s] = full - l.interval
+	}
 }
 
 // forget makes room: among some clients those with full buckets, or else the

@@ -52,7 +52,7 @@ func moved(r *http.Request, scheme, port string) (location string) {
 // redirector makes the middleware that moves clients who do not stay.
 func redirector(stays func(asked) bool, scheme, port string, permanent bool) Middleware {
 	return Middleware{
-		Stage: func(x *wire.Exchange) bool { return stays((*staged)(x)) },
+		Stage: Stage{Pass: func(x *wire.Exchange) bool { return stays((*staged)(x)) }},
 		Wrap: func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if stays((*viewed)(r)) {

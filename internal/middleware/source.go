@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/wire"
 )
 
 // IPStrategy says which address is the client's, where proxies stand before
@@ -169,14 +170,29 @@ func (c *SourceCriterion) sourceOf(env Env) (sourceOf, []config.Problem) {
 	}
 	address, problems := strategy.addressOf(env, "sourceCriterion")
 	return func(r *http.Request) source {
-		addr := address(r)
-		if addr.Is6() { // a client has a /64, not one address
-			if p, err := addr.Prefix(64); err == nil {
-				addr = p.Addr()
-			}
-		}
-		return source{addr: addr}
+		return addressSource(address(r))
 	}, problems
+}
+
+// staged is sourceOf for stages; nil where the source can change under way, with
+// the fields of the request.
+func (c *SourceCriterion) staged() func(x *wire.Exchange) source {
+	switch {
+	case c == nil || !c.RequestHost && c.RequestHeaderName == "" && c.IPStrategy.isPeer():
+		return func(x *wire.Exchange) source { return addressSource(addressIn(x.Remote)) }
+	case c.RequestHost:
+		return func(x *wire.Exchange) source { return textSource(strings.ToLower(text(x.Req.Host()))) }
+	}
+	return nil
+}
+
+func addressSource(addr netip.Addr) source {
+	if addr.Is6() { // a client has a /64, not one address
+		if p, err := addr.Prefix(64); err == nil {
+			addr = p.Addr()
+		}
+	}
+	return source{addr: addr}
 }
 
 func textSource(text string) source {

@@ -41,6 +41,7 @@ var chains = map[string][]string{
 	"redirect": {`headers: {customResponseHeaders: {X-Outer: "1"}}`, `redirectScheme: {scheme: https}`},
 	"stay":     {`redirectScheme: {scheme: http}`, `redirectEntryPoint: {entryPoint: web}`},
 	"auth":     {`headers: {customRequestHeaders: {X-User: nobody}}`, `basicAuth: {users: ["u:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="], headerField: X-User, removeHeader: true}`},
+	"counted":  {`rateLimit: {average: 1000000, burst: 1000}`, `inFlightReq: {amount: 1, sourceCriterion: {requestHost: true}}`, `rateLimit: {average: 0}`},
 	"forwards": {`headers: {customRequestHeaders: {X-Forwarded-Proto: https}}`}, // has no second form
 	"lost":     {`headers: {customResponseHeaders: {X-Outer: "1", Retry-After: "9", Content-Type: ""}}`, `stripPrefix: {prefixes: [/app]}`},
 }
@@ -281,6 +282,8 @@ func TestBothFormsOfMiddlewaresAreOne(t *testing.T) {
 		{request: "GET /x" + get + "auth\r\n\r\n"},
 		{request: "GET /x" + get + "auth\r\n" + authorized + "\r\n", staged: true}, // the handlers were asked first, and remember
 		{request: "GET /x" + get + "auth\r\nAuthorization: Basic dTp3cm9uZw==\r\n\r\n"},
+		{request: "GET /x" + get + "counted\r\n\r\n", staged: true},
+		{request: "GET /y" + get + "Counted\r\n\r\n", staged: true},
 		{request: "GET /x" + get + "forwards\r\n\r\n"},
 		{request: "GET /app/x" + get + "lost\r\n\r\n", staged: true},
 		{request: "HEAD /app/x" + get + "lost\r\n\r\n", staged: true},

@@ -49,26 +49,43 @@ func stage(next upstream.Plain, around []middleware.Middleware) upstream.Plain {
 	}
 	stages := make([]middleware.Stage, len(around))
 	for i, m := range around {
-		if stages[i] = m.Stage; m.Stage == nil {
+		if stages[i] = m.Stage; m.Stage.Pass == nil {
 			return nil
 		}
 	}
-	return func(x *wire.Exchange) bool {
-		room := wire.Buffer(wire.SmallSize)
-		x.Req.BeginEdits(room)
-		x.Edits = x.Edits[:0]
-		passed := true
-		for _, pass := range stages {
-			if passed = pass(x); !passed {
-				break
-			}
+	return (&staged{stages, next}).serve
+}
+
+// staged is the plain path to a service through middlewares.
+type staged struct {
+	stages []middleware.Stage
+	next   upstream.Plain
+}
+
+func (s *staged) serve(x *wire.Exchange) (served bool) {
+	room := wire.Buffer(wire.SmallSize)
+	x.Req.BeginEdits(room)
+	x.Edits = x.Edits[:0]
+	passed := 0
+	defer func() { s.leave(x, passed, served, room) }()
+	for ; passed < len(s.stages); passed++ {
+		if !s.stages[passed].Pass(x) {
+			return false
 		}
-		served := passed && next(x)
-		x.Req.Undo()
-		x.Edits = x.Edits[:0]
-		wire.Free(room)
-		return served
 	}
+	return s.next(x)
+}
+
+// leave leaves the stages that were passed, and makes x what it was.
+func (s *staged) leave(x *wire.Exchange, passed int, served bool, room []byte) {
+	for passed--; passed >= 0; passed-- {
+		if leave := s.stages[passed].Leave; leave != nil {
+			leave(x, served)
+		}
+	}
+	x.Req.Undo()
+	x.Edits = x.Edits[:0]
+	wire.Free(room)
 }
 
 var heads = sync.Pool{New: func() any { return new(route.Head) }}
