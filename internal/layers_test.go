@@ -34,11 +34,13 @@ var allowed = map[string][]string{
 	"killpoint": {"store"},
 	// how near the process is to the memory it may use
 	"pressure": {},
+	// one list on all cores
+	"spread": {},
 	// row 2: decisions and their engines; the two halves never see each other
 	"route": {"http1"},
 	// middlewares have a second form, upon the head as it came
 	"middleware":    {"config", "http1", "wire"},
-	"upstream":      {"config", "http1", "middleware", "wire"},
+	"upstream":      {"config", "http1", "middleware", "spread", "wire"},
 	"entrypoint":    {"config", "entrypoint/*", "http1", "middleware", "pressure", "wire"},
 	"entrypoint/h2": {"http1"},
 	"provider":      {"config"},
@@ -66,7 +68,7 @@ var allowed = map[string][]string{
 	"acme/dns/dnstest": {"acme/dns"},
 	"localca":          {"cert", "store"},
 	// row 3: what joins a half to its sources
-	"proxy":               {"config", "http1", "middleware", "route", "upstream", "wire"},
+	"proxy":               {"config", "http1", "middleware", "route", "spread", "upstream", "wire"},
 	"traefik1":            {"config", "store"},
 	"provider/file":       {"config", "filewatch", "provider", "traefik1"},
 	"provider/kubernetes": {"config", "kubeclient", "provider", "traefik1"},

@@ -58,5 +58,6 @@ type Env struct {
 
 // Builder decodes parameters (nil: none given) and makes the middleware. With
 // a problem that is not a warning the middleware is nil, and every router that
-// names it answers 503: it must not serve without.
+// names it answers 503: it must not serve without. It is called from several
+// goroutines at once.
 type Builder func(params *config.Node, env Env) (Middleware, []config.Problem)

@@ -137,23 +137,25 @@ func (c *compiler) checkMiddleware(name string) *check {
 	return &check{name: name, declared: m, bad: !ok, fixed: !c.reads && len(c.problems) == before, view: view}
 }
 
-// router makes a router of what was parsed; nil where it is left out.
-func (c *compiler) router(name string, d config.Router, rule route.Rule, err error) *router {
+// router completes a router whose rule was parsed; false: it is left out.
+func (c *compiler) router(r *router, err error) bool {
 	before := len(c.problems)
+	name, d := r.name, &r.declared
 	if err != nil {
 		var at *route.Error
 		errors.As(err, &at)
 		c.wrong(name, false, at.Allowed, "rule %q, column %d: %s; the router is left out", abbreviate(d.Rule), at.Column, at.Message)
-		return nil
+		return false
 	}
-	r := &router{name: name, declared: d, rule: rule, priority: d.Priority}
+	r.priority = d.Priority
 	if r.priority <= 0 {
 		r.priority = len(d.Rule)
 	}
 	points := c.pointsOf(name, d)
 	if len(points) == 0 {
-		return nil
+		return false
 	}
+	r.at = make([]placed, 0, len(points))
 	last := c.service(r)
 	around := c.chain(r)
 	c.checkTLS(r)
@@ -172,7 +174,7 @@ func (c *compiler) router(name string, d config.Router, rule route.Rule, err err
 		r.at = append(r.at, placed{i, &served{router: name, handler: handler, plain: plain}})
 	}
 	r.fixed = r.refusal == "" && !r.reads && len(c.problems) == before && r.tlsOptions() == ""
-	return r
+	return true
 }
 
 // abbreviate keeps messages readable.
@@ -184,7 +186,7 @@ func abbreviate(rule string) string {
 }
 
 // pointsOf gives the numbers of the entry points a router is served at.
-func (c *compiler) pointsOf(name string, d config.Router) []int {
+func (c *compiler) pointsOf(name string, d *config.Router) []int {
 	wanted := d.EntryPoints
 	if len(wanted) == 0 {
 		wanted = c.options.DefaultEntryPoints

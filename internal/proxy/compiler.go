@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/route"
+	"gatehouse/internal/spread"
 	"gatehouse/internal/upstream"
 )
 
@@ -124,12 +124,9 @@ func (c *compiler) middlewares() {
 
 // draft is a router that must be made.
 type draft struct {
-	at       int // among all routers
-	name     string
-	declared config.Router
-	parsed   bool
-	rule     route.Rule
-	err      error
+	at     int // among all routers
+	router *router
+	parsed bool
 }
 
 func (c *compiler) routers() {
@@ -140,28 +137,43 @@ func (c *compiler) routers() {
 	for i, name := range names {
 		declared := c.routing.Routers[name]
 		olds = from(olds, routerName, name)
-		d := draft{at: i, name: name}
+		var old *router
 		if len(olds) > 0 && olds[0].name == name {
-			old := olds[0]
+			old = olds[0]
 			if c.holds(old, &declared) {
 				all[i] = c.takeOver(old, &declared)
 				continue
 			}
-			if old.declared.Rule == declared.Rule {
-				d.rule, d.parsed = old.rule, true
-			}
 		}
-		d.declared = declared
+		d := draft{at: i, router: &router{name: name, declared: declared}}
+		if old != nil && old.declared.Rule == declared.Rule {
+			d.router.rule, d.parsed = old.rule, true
+		}
 		drafts = append(drafts, d)
 	}
-	parseAll(drafts)
-	for i := range drafts {
-		d := &drafts[i]
-		all[d.at] = c.router(d.name, d.declared, d.rule, d.err)
-	}
+	c.make(drafts, all)
 	all = slices.DeleteFunc(all, func(r *router) bool { return r == nil })
 	c.snapshot.routers = all
 	c.tables(len(all) > 0 && slices.EqualFunc(all, c.last.routers, sameRoute))
+}
+
+// make makes routers on all cores, each of which has its own part of them.
+func (c *compiler) make(drafts []draft, all []*router) {
+	problems := spread.Over(drafts, func(part []draft) []config.Problem {
+		own := *c
+		own.problems = nil
+		for _, d := range part {
+			var err error
+			if !d.parsed {
+				d.router.rule, err = route.Parse(d.router.declared.Rule)
+			}
+			if own.router(d.router, err) {
+				all[d.at] = d.router
+			}
+		}
+		return own.problems
+	})
+	c.problems = append(c.problems, slices.Concat(problems...)...)
 }
 
 func routerName(r *router) string { return r.name }
@@ -196,28 +208,6 @@ func (c *compiler) takeOver(old *router, d *config.Router) *router {
 	moved := *old
 	moved.declared = *d
 	return &moved
-}
-
-// parseAll parses rules on all cores.
-func parseAll(drafts []draft) {
-	const severalAtOnce = 256 // are worth a further goroutine
-	workers := min(runtime.GOMAXPROCS(0), 1+len(drafts)/severalAtOnce)
-	var wg sync.WaitGroup
-	for part := range slices.Chunk(drafts, max(1, (len(drafts)+workers-1)/workers)) {
-		parse := func() {
-			for i := range part {
-				if d := &part[i]; !d.parsed {
-					d.rule, d.err = route.Parse(d.declared.Rule)
-				}
-			}
-		}
-		if workers == 1 {
-			parse()
-		} else {
-			wg.Go(parse)
-		}
-	}
-	wg.Wait()
 }
 
 // sameRoute reports whether a request goes to a as it went to b.

@@ -3,12 +3,11 @@ package upstream
 import (
 	"cmp"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/spread"
 )
 
 // Build makes the services ready to be asked; it opens no connection and
@@ -22,6 +21,12 @@ func (r *Registry) Build(services map[string]config.Service, retry int) (*Set, [
 	b := builder{
 		registry: r, declared: services, retry: retry, building: map[string]bool{},
 		set: &Set{registry: r, services: make(map[string]*Service, len(services)), pools: make([]*pool, 0, len(services))},
+	}
+	if more := len(services) - len(r.services); more > 0 {
+		b.pending = make([]pending, 0, more)
+	}
+	if len(r.services) == 0 {
+		r.services = make(map[string]*serviceState, len(services))
 	}
 	var rest []string
 	for name, d := range services {
@@ -121,9 +126,6 @@ func (b *builder) take(s *Service) {
 	}
 }
 
-// severalAtOnce is how many services are worth a further goroutine.
-const severalAtOnce = 256
-
 // loadBalancers makes what is pending: first by itself, on all cores, then
 // joined to what is known of its servers.
 func (b *builder) loadBalancers() {
@@ -134,23 +136,14 @@ func (b *builder) loadBalancers() {
 			p.problems = append(p.problems, problemOf(p.declared.Origin, p.name, "", "%v; the service is left out", err))
 		}
 	}
-	workers := min(runtime.GOMAXPROCS(0), 1+len(b.pending)/severalAtOnce)
-	var wg sync.WaitGroup
-	for part := range slices.Chunk(b.pending, max(1, (len(b.pending)+workers-1)/workers)) {
-		work := func() {
-			for i := range part {
-				if part[i].via != nil {
-					part[i].make(b.registry, b.retry)
-				}
+	spread.Over(b.pending, func(part []pending) struct{} {
+		for i := range part {
+			if part[i].via != nil {
+				part[i].make(b.registry, b.retry)
 			}
 		}
-		if workers == 1 {
-			work()
-			continue
-		}
-		wg.Go(work)
-	}
-	wg.Wait()
+		return struct{}{}
+	})
 	for i := range b.pending {
 		p := &b.pending[i]
 		b.problems = append(b.problems, p.problems...)
