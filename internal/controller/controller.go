@@ -63,6 +63,7 @@ func (s State) Ready() bool { return len(s.Waiting) == 0 && s.Applied > 0 }
 type Controller struct {
 	o       Options
 	changed chan struct{} // holds at most one token
+	merger  config.Merger // of the loop
 
 	mu     sync.Mutex
 	newest map[string]published
@@ -188,7 +189,7 @@ func (c *Controller) apply() {
 			c.o.Logger.Error("applying a configuration panicked; the last one stays", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 		}
 	}()
-	merged, more := config.Merge(sources)
+	merged, more := c.merger.Merge(sources)
 	problems = append(problems, more...)
 	problems = append(problems, c.o.Apply(merged, problems)...)
 	c.publish(State{Sources: sources, Waiting: waiting, Problems: problems, At: time.Now()})
