@@ -51,7 +51,8 @@ func unknown(problems, known []config.Problem) []config.Problem {
 type compiler struct {
 	options  Options
 	routing  config.Routing
-	last     *parts // of the snapshot before; nil: there is none
+	last     *parts // of the snapshot before
+	next     *parts
 	points   []*building
 	anew     bool // an entry point's middlewares are not those before
 	checks   []*check

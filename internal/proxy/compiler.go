@@ -3,7 +3,7 @@ package proxy
 import (
 	"cmp"
 	"log/slog"
-	"maps"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -25,9 +25,12 @@ type Compiler struct {
 
 // parts are what the next compile may reuse.
 type parts struct {
-	points  []*building
-	checks  []*check  // by name
-	routers []*router // by name
+	points   []*building
+	checks   []*check // by name
+	declared map[string]config.Router
+	names    []string  // of declared, sorted
+	drafts   []*router // by names; nil: left out
+	routers  []*router // those that are not
 }
 
 // check is a declared middleware that was built to see whether it can be.
@@ -67,7 +70,8 @@ func (k *Compiler) Compile(r config.Routing, known []config.Problem) (*Snapshot,
 	c.middlewares()
 	c.routers()
 	c.tlsConflicts()
-	k.last = &parts{points: c.points, checks: c.checks, routers: c.snapshot.routers}
+	c.next.points, c.next.checks = c.points, c.checks
+	k.last = c.next
 	news := unknown(c.problems, known)
 	c.snapshot.problems = slices.Concat(known, news)
 	slices.SortStableFunc(c.snapshot.problems, func(a, b config.Problem) int {
@@ -85,7 +89,6 @@ func (c *compiler) entryPoints() {
 		if i < len(c.last.points) && c.last.points[i].fixed {
 			old := c.last.points[i]
 			c.points = append(c.points, &building{point: point{EntryPoint: ep}, around: old.around, bad: old.bad, fixed: true})
-			c.keep("entry point " + ep.Name)
 			continue
 		}
 		c.anew = true
@@ -96,21 +99,18 @@ func (c *compiler) entryPoints() {
 	}
 }
 
-// keep keeps what the middlewares of a route count, which is not built anew.
-func (c *compiler) keep(route string) {
-	if c.options.Memory != nil {
-		c.options.Memory.Keep(route)
-	}
-}
-
 func (c *compiler) middlewares() {
-	names := inOrder(c.last.checks, func(k *check) string { return k.name }, c.routing.Middlewares)
+	had := make([]string, len(c.last.checks))
+	for i, k := range c.last.checks {
+		had[i] = k.name
+	}
+	names := inOrder(had, c.routing.Middlewares)
 	c.byName = make(map[string]*check, len(names))
-	olds := c.last.checks
+	at := 0
 	for _, name := range names {
 		var now *check
-		if olds = from(olds, func(k *check) string { return k.name }, name); len(olds) > 0 && olds[0].name == name {
-			if old := olds[0]; old.fixed && sameMiddleware(old.declared, c.routing.Middlewares[name]) {
+		if at = reach(had, at, name); at < len(had) && had[at] == name {
+			if old := c.last.checks[at]; old.fixed && sameMiddleware(old.declared, c.routing.Middlewares[name]) {
 				now = old
 			}
 		}
@@ -130,20 +130,27 @@ type draft struct {
 }
 
 func (c *compiler) routers() {
-	names := inOrder(c.last.routers, routerName, c.routing.Routers)
-	all := make([]*router, len(names))
-	drafts := make([]draft, 0, max(0, len(names)-len(c.last.routers)))
-	olds := c.last.routers
-	for i, name := range names {
-		declared := c.routing.Routers[name]
-		olds = from(olds, routerName, name)
+	last, next := c.last, &parts{declared: c.routing.Routers}
+	same := len(last.declared) > 0 && reflect.ValueOf(last.declared).Pointer() == reflect.ValueOf(next.declared).Pointer()
+	if next.names = last.names; !same {
+		next.names = inOrder(last.names, next.declared)
+	}
+	next.drafts = make([]*router, len(next.names))
+	drafts := make([]draft, 0, max(0, len(next.names)-len(last.names)))
+	at := 0
+	for i, name := range next.names {
 		var old *router
-		if len(olds) > 0 && olds[0].name == name {
-			old = olds[0]
-			if c.holds(old, &declared) {
-				all[i] = c.takeOver(old, &declared)
-				continue
-			}
+		if at = reach(last.names, at, name); at < len(last.names) && last.names[at] == name {
+			old = last.drafts[at]
+		}
+		if same && old != nil && c.holds(old, &old.declared) {
+			next.drafts[i] = c.takeOver(old, &old.declared)
+			continue
+		}
+		declared := next.declared[name]
+		if old != nil && c.holds(old, &declared) {
+			next.drafts[i] = c.takeOver(old, &declared)
+			continue
 		}
 		d := draft{at: i, router: &router{name: name, declared: declared}}
 		if old != nil && old.declared.Rule == declared.Rule {
@@ -151,10 +158,12 @@ func (c *compiler) routers() {
 		}
 		drafts = append(drafts, d)
 	}
-	c.make(drafts, all)
-	all = slices.DeleteFunc(all, func(r *router) bool { return r == nil })
-	c.snapshot.routers = all
-	c.tables(len(all) > 0 && slices.EqualFunc(all, c.last.routers, sameRoute))
+	c.make(drafts, next.drafts)
+	if next.routers = next.drafts; slices.Contains(next.drafts, nil) {
+		next.routers = slices.DeleteFunc(slices.Clone(next.drafts), func(r *router) bool { return r == nil })
+	}
+	c.next, c.snapshot.routers = next, next.routers
+	c.tables(len(next.routers) > 0 && slices.EqualFunc(next.routers, last.routers, sameRoute))
 }
 
 // make makes routers on all cores, each of which has its own part of them.
@@ -175,8 +184,6 @@ func (c *compiler) make(drafts []draft, all []*router) {
 	})
 	c.problems = append(c.problems, slices.Concat(problems...)...)
 }
-
-func routerName(r *router) string { return r.name }
 
 // holds reports whether a router would be made again as it is.
 func (c *compiler) holds(old *router, d *config.Router) bool {
@@ -199,8 +206,10 @@ func (c *compiler) holds(old *router, d *config.Router) bool {
 
 // takeOver keeps a router, which may be written elsewhere now.
 func (c *compiler) takeOver(old *router, d *config.Router) *router {
-	for _, route := range old.counts {
-		c.keep(route)
+	if c.options.Memory != nil {
+		for _, route := range old.counts {
+			c.options.Memory.Keep(route)
+		}
 	}
 	if old.declared.Origin == d.Origin {
 		return old
@@ -243,38 +252,36 @@ func (c *compiler) tables(same bool) {
 	}
 }
 
-// inOrder gives the keys of m, sorted. Most of them are the names of last,
-// which are sorted.
-func inOrder[T, V any](last []T, nameOf func(T) string, m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for _, old := range last {
-		if name := nameOf(old); len(m) > 0 {
-			if _, ok := m[name]; ok {
-				names = append(names, name)
-			}
+// inOrder gives the keys of m, sorted. Most of them are among names, which are
+// sorted.
+func inOrder[V any](names []string, m map[string]V) []string {
+	kept := make([]string, 0, len(m))
+	for _, name := range names {
+		if _, ok := m[name]; ok {
+			kept = append(kept, name)
 		}
 	}
-	if len(names) == len(m) {
-		return names
+	if len(kept) == len(m) {
+		return kept
 	}
-	known := make(map[string]bool, len(names))
-	for _, name := range names {
+	known := make(map[string]bool, len(kept))
+	for _, name := range kept {
 		known[name] = true
 	}
-	for name := range maps.Keys(m) {
+	for name := range m {
 		if !known[name] {
-			names = append(names, name)
+			kept = append(kept, name)
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(kept)
+	return kept
 }
 
-// from gives the part of a sorted list that begins with a name or what would
-// come after it.
-func from[T any](list []T, nameOf func(T) string, name string) []T {
-	for len(list) > 0 && nameOf(list[0]) < name {
-		list = list[1:]
+// reach gives the place from at on of the first of sorted names that is not
+// before name.
+func reach(names []string, at int, name string) int {
+	for at < len(names) && names[at] < name {
+		at++
 	}
-	return list
+	return at
 }

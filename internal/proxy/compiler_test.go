@@ -31,14 +31,14 @@ func (w *world) origin() config.Origin { return config.Origin{Source: "f", Line:
 
 func (w *world) router() config.Router {
 	r := config.Router{
-		Origin: w.origin(), Priority: w.IntN(3), Service: fmt.Sprint("s", w.IntN(7), "@f"), Closed: w.IntN(12) == 0,
+		Origin: w.origin(), Priority: w.IntN(3), Service: fmt.Sprint("s", w.IntN(5), "@f"), Closed: w.IntN(12) == 0,
 		Rule: w.pick("Host(`a`)", "Host(`b`)", "Host(`a`,`c`) && PathPrefix(`/x`)", "Host(`*.d`)", "PathPrefix(`/y`)", "Host(`", "Host(`c`) && Method(`POST`)"),
 	}
 	for range w.IntN(3) {
-		r.Middlewares = append(r.Middlewares, fmt.Sprint("m", w.IntN(5), "@f"))
+		r.Middlewares = append(r.Middlewares, fmt.Sprint("m", w.IntN(3), "@f"))
 	}
 	for range w.IntN(2) {
-		r.EntryPoints = append(r.EntryPoints, w.pick("http", "https", "other"))
+		r.EntryPoints = append(r.EntryPoints, w.pick("http", "http", "https", "https", "other"))
 	}
 	if w.IntN(4) == 0 {
 		r.TLS = &config.RouterTLS{CertResolver: w.pick("", "acme")}
@@ -51,7 +51,7 @@ func (w *world) router() config.Router {
 
 func (w *world) middleware() config.Middleware {
 	m := tagged(w.pick("one", "two"))
-	switch w.IntN(6) {
+	switch w.IntN(8) {
 	case 0:
 		m = config.Middleware{Kind: "file"}
 	case 1:
@@ -77,6 +77,11 @@ func (w *world) service() config.Service {
 // change gives a routing like r, of new values all through.
 func (w *world) change(r config.Routing) config.Routing {
 	n := config.Routing{Routers: maps.Clone(r.Routers), Services: maps.Clone(r.Services), Middlewares: maps.Clone(r.Middlewares)}
+	if len(r.Routers) > 0 && w.IntN(3) == 0 { // what did not change may be the same
+		n.Routers, n.Middlewares = r.Routers, r.Middlewares
+		n.Services[fmt.Sprint("s", w.IntN(5), "@f")] = w.service()
+		return n
+	}
 	if n.Routers == nil {
 		n = config.Routing{Routers: map[string]config.Router{}, Services: map[string]config.Service{}, Middlewares: map[string]config.Middleware{}}
 	}
@@ -88,20 +93,30 @@ func (w *world) change(r config.Routing) config.Routing {
 		}
 	}
 	for range 1 + w.IntN(6) {
-		at := fmt.Sprint(w.IntN(10), "@f")
-		switch w.IntN(8) {
+		router, service, middleware := fmt.Sprint("r", w.IntN(8), "@f"), fmt.Sprint("s", w.IntN(5), "@f"), fmt.Sprint("m", w.IntN(3), "@f")
+		switch w.IntN(16) {
 		case 0:
-			delete(n.Routers, "r"+at)
+			delete(n.Routers, router)
 		case 1:
-			delete(n.Services, "s"+at)
+			delete(n.Services, service)
 		case 2:
-			delete(n.Middlewares, "m"+at)
-		case 3, 4:
-			n.Routers["r"+at] = w.router()
-		case 5, 6:
-			n.Services["s"+at] = w.service()
+			delete(n.Middlewares, middleware)
+		case 3: // written elsewhere
+			if r, ok := n.Routers[router]; ok {
+				r.Origin = w.origin()
+				n.Routers[router] = r
+			}
+		case 4:
+			if s, ok := n.Services[service]; ok {
+				s.Origin = w.origin()
+				n.Services[service] = s
+			}
+		case 5, 6, 7:
+			n.Services[service] = w.service()
+		case 8, 9, 10:
+			n.Middlewares[middleware] = w.middleware()
 		default:
-			n.Middlewares["m"+at] = w.middleware()
+			n.Routers[router] = w.router()
 		}
 	}
 	return n
@@ -124,7 +139,7 @@ func fileBuilders(file string) map[string]middleware.Builder {
 // FuzzCompiler: whatever was compiled before, the result is that of a compile
 // from scratch: what is shown, what is told, and what is answered.
 func FuzzCompiler(f *testing.F) {
-	for seed := range uint64(30) {
+	for seed := range uint64(60) {
 		f.Add(seed)
 	}
 	var servers []string
@@ -135,8 +150,8 @@ func FuzzCompiler(f *testing.F) {
 		w := &world{Rand: rand.New(rand.NewPCG(seed, 2)), servers: servers, file: filepath.Join(t.TempDir(), "file")}
 		o := options()
 		o.Builders, o.Memory = fileBuilders(w.file), new(middleware.Memory)
-		if w.IntN(4) == 0 {
-			o.EntryPoints[0].Middlewares = []config.Middleware{{Kind: w.pick("file", "unknown")}}
+		if w.IntN(3) == 0 {
+			o.EntryPoints[0].Middlewares = []config.Middleware{{Kind: w.pick("file", "file", "unknown")}}
 		}
 		reg := upstream.NewRegistry(upstream.Options{})
 		defer reg.Close()
@@ -144,12 +159,12 @@ func FuzzCompiler(f *testing.F) {
 		p := proxy.New(nil)
 		var r config.Routing
 		for range 10 {
-			switch w.IntN(4) {
-			case 0:
+			switch w.IntN(8) {
+			case 0, 1, 2:
 				if err := os.WriteFile(w.file, []byte(w.pick("x", "y")), 0o600); err != nil {
 					t.Fatal(err)
 				}
-			case 1:
+			case 3:
 				os.Remove(w.file)
 			}
 			r = w.change(r)

@@ -34,12 +34,11 @@ func TestCountsSurviveSwaps(t *testing.T) {
 		}
 		return r
 	}
-	var memory middleware.Memory
-	reg := newRegistry(t)
+	compiler := proxy.NewCompiler(newRegistry(t), proxy.Options{
+		EntryPoints: []proxy.EntryPoint{{Name: "http"}}, Builders: middleware.Builders(), Memory: new(middleware.Memory),
+	})
 	serve := func(r config.Routing) func(host string) int {
-		s, problems := proxy.Compile(r, reg, proxy.Options{
-			EntryPoints: []proxy.EntryPoint{{Name: "http"}}, Builders: middleware.Builders(), Memory: &memory,
-		})
+		s, problems := compiler.Compile(r, nil)
 		if problems != nil {
 			t.Fatal(problems)
 		}
@@ -54,6 +53,13 @@ func TestCountsSurviveSwaps(t *testing.T) {
 	get = serve(build(1, "one", "three"))
 	if one, three := get("one"), get("three"); one != 429 || three != 200 {
 		t.Errorf("after a change elsewhere %d, want 429; a new router %d, want 200", one, three)
+	}
+	// A router that was taken over is made anew, since its servers change.
+	elsewhere := build(1, "one", "three")
+	elsewhere.Services = map[string]config.Service{"a": service(originNamed(t, "b"))}
+	get = serve(elsewhere)
+	if one, three := get("one"), get("three"); one != 429 || three != 429 {
+		t.Errorf("after a change of servers %d and %d, want 429", one, three)
 	}
 	get = serve(build(2, "one"))
 	if one := get("one"); one != 200 {
