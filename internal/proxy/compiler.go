@@ -31,6 +31,7 @@ type parts struct {
 	names    []string  // of declared, sorted
 	drafts   []*router // by names; nil: left out
 	routers  []*router // those that are not
+	wants    []Want
 }
 
 // check is a declared middleware that was built to see whether it can be.
@@ -164,6 +165,11 @@ func (c *compiler) routers() {
 	}
 	c.next, c.snapshot.routers = next, next.routers
 	c.tables(len(next.routers) > 0 && slices.EqualFunc(next.routers, last.routers, sameRoute))
+	next.wants = last.wants
+	if len(last.names) == 0 || !slices.EqualFunc(next.routers, last.routers, sameWant) {
+		next.wants = wantsOf(next.routers)
+	}
+	c.snapshot.wants = next.wants
 }
 
 // make makes routers on all cores, each of which has its own part of them.
@@ -223,6 +229,11 @@ func (c *compiler) takeOver(old *router, d *config.Router) *router {
 func sameRoute(a, b *router) bool {
 	return a == b || a.name == b.name && a.rule == b.rule && a.priority == b.priority &&
 		slices.EqualFunc(a.at, b.at, func(x, y placed) bool { return x.point == y.point })
+}
+
+// sameWant reports whether a wishes for what b did.
+func sameWant(a, b *router) bool {
+	return a == b || a.name == b.name && a.rule == b.rule && a.declared.Origin == b.declared.Origin && sameTLS(a.declared.TLS, b.declared.TLS)
 }
 
 // tables enters the routers at their entry points; same: as they were before.

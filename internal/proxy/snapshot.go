@@ -58,6 +58,7 @@ type Snapshot struct {
 	middlewares []MiddlewareView
 	services    *upstream.Set
 	problems    []config.Problem
+	wants       []Want
 	drain       *drain
 }
 
@@ -144,10 +145,13 @@ type Want struct {
 
 // Wants gives the wishes of all routers with TLS domains or a resolver, by
 // name. A router that names a resolver and no domains wants one certificate
-// for the hosts of its rule.
-func (s *Snapshot) Wants() []Want {
+// for the hosts of its rule. It is not the caller's to change; the same wishes
+// give the same slice again.
+func (s *Snapshot) Wants() []Want { return s.wants }
+
+func wantsOf(routers []*router) []Want {
 	var wants []Want
-	for _, r := range s.routers {
+	for _, r := range routers {
 		tls := r.declared.TLS
 		if tls == nil {
 			continue
