@@ -44,6 +44,18 @@ type certificates struct {
 	routed []tls.Certificate             // of the routing configuration
 	texts  map[[2]string]tls.Certificate // what chain and key given as PEM text are
 	listed []cert.Want                   // of static settings and routing
+
+	last given // by the routing; used by the goroutine that calls routing
+}
+
+// given is what a routing says of certificates, and what came of it.
+type given struct {
+	certificates []config.Certificate
+	hosts        [][]string // of each entry point with TLS
+	wants        []proxy.Want
+	wishes       []config.Wish
+	read         []config.Problem // of certificates
+	wanted       []config.Problem
 }
 
 func newCertificates(s *config.Static, shared store.Store, replica string, barrier *acme.Barrier, log *slog.Logger) (*certificates, error) {
@@ -159,12 +171,51 @@ func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
 	}), nil
 }
 
-// routing takes over what a new snapshot wants and brings.
+// routing takes over what a new snapshot wants and brings. What is as it was is
+// left alone: with thousands of hosts that is much work, and most changes are
+// of other things.
 func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.Problem {
+	now := given{certificates: r.Certificates, wants: snap.Wants(), wishes: r.Wishes}
+	for _, entry := range sortedKeys(c.static.EntryPoints) {
+		if c.static.EntryPoints[entry].TLS != nil {
+			now.hosts = append(now.hosts, snap.Hosts(entry))
+		}
+	}
+	c.mu.Lock()
+	again := c.texts != nil
+	c.mu.Unlock()
+	if now.read = c.last.read; !again || !sameTexts(now.certificates, c.last.certificates) {
+		now.read = c.bring(r.Certificates)
+	}
+	if now.wanted = c.last.wanted; !again || !slices.EqualFunc(now.hosts, c.last.hosts, same) || !same(now.wants, c.last.wants) ||
+		!slices.EqualFunc(now.wishes, c.last.wishes, sameWish) {
+		now.wanted = c.list(r.Wishes, snap)
+	}
+	c.last = now
+	return slices.Concat(now.read, now.wanted)
+}
+
+// same reports whether a and b are one slice.
+func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
+// sameTexts reports whether certificates are those before, and texts: files may
+// change under their names.
+func sameTexts(a, b []config.Certificate) bool {
+	return slices.EqualFunc(a, b, func(x, y config.Certificate) bool {
+		return isPEM(x.CertFile) && isPEM(x.KeyFile) && x.CertFile == y.CertFile && x.KeyFile == y.KeyFile && x.Origin == y.Origin && slices.Equal(x.Hosts, y.Hosts)
+	})
+}
+
+func sameWish(a, b config.Wish) bool {
+	return a.Origin == b.Origin && a.Secret == b.Secret && a.Domain.Main == b.Domain.Main && slices.Equal(a.Domain.SANs, b.Domain.SANs)
+}
+
+// bring serves the certificates of the routing.
+func (c *certificates) bring(declared []config.Certificate) []config.Problem {
 	var problems []config.Problem
 	var routed []tls.Certificate
 	texts := make(map[[2]string]tls.Certificate)
-	for _, declared := range r.Certificates {
+	for _, declared := range declared {
 		loaded, err := c.load(declared.CertFile, declared.KeyFile, texts)
 		if err != nil {
 			problems = append(problems, config.Problem{
@@ -178,22 +229,25 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 	c.routed, c.texts = routed, texts
 	c.index.SetStatic(slices.Concat(c.own, c.routed))
 	c.mu.Unlock()
-	wants, more := c.wants(snap)
-	wishes, refused := c.wished(r.Wishes)
-	wants, more = append(wants, wishes...), append(more, refused...)
+	return problems
+}
+
+// list tells the keeper what the routing wants.
+func (c *certificates) list(wished []config.Wish, snap *proxy.Snapshot) []config.Problem {
+	wants, problems := c.wants(snap)
+	wishes, refused := c.wished(wished)
 	c.mu.Lock()
-	c.listed = wants
+	c.listed = append(wants, wishes...)
 	c.mu.Unlock()
 	c.want()
-	return append(problems, more...)
+	return append(problems, refused...)
 }
 
 // load reads a certificate and its key. What was given as text at the last
 // change is not parsed again: thousands of Secrets come anew with each change
 // of anything. Files are, since they change under their names.
 func (c *certificates) load(chain, key string, texts map[[2]string]tls.Certificate) (tls.Certificate, error) {
-	const pem = "-----BEGIN "
-	if !strings.Contains(chain, pem) || !strings.Contains(key, pem) {
+	if !isPEM(chain) || !isPEM(key) {
 		return entrypoint.LoadCertificate(chain, key)
 	}
 	at := [2]string{chain, key}
@@ -209,6 +263,8 @@ func (c *certificates) load(chain, key string, texts map[[2]string]tls.Certifica
 	texts[at] = known
 	return known, nil
 }
+
+func isPEM(text string) bool { return strings.Contains(text, "-----BEGIN ") }
 
 // want tells the keeper of all that is wanted: what is listed, and what was let
 // in on demand.
