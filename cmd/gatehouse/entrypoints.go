@@ -279,6 +279,7 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 		}
 		o.ProxyInsecure = p.Insecure
 	}
+	o.PerAddress = entrypoint.NewAddresses(e.MaxPerAddress, append(slices.Clone(o.ForwardedTrusted), o.ProxyTrusted...)...)
 	if t := g.static.RespondingTimeouts; t != nil {
 		o.ReadTimeout, o.WriteTimeout, o.IdleTimeout = t.ReadTimeout.Std(), t.WriteTimeout.Std(), t.IdleTimeout.Std()
 	}

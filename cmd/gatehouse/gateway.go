@@ -249,6 +249,7 @@ func (g *gateway) makeAPI() {
 		Counts:       g.certs.keeper.Counts,
 		Limits:       g.certs.keeper.Limits,
 		Stale:        g.stale,
+		Connections:  g.connectionCounts,
 	}
 	if a := g.static.API; a != nil {
 		recent := 0

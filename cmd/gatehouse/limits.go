@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 
+	"gatehouse/internal/api"
 	"gatehouse/internal/entrypoint"
 	"gatehouse/internal/pressure"
 )
@@ -17,6 +18,20 @@ func (g *gateway) limit() {
 	}
 	g.log.Info("limits", "connections", g.budget.Most(), "descriptors", entrypoint.Descriptors(),
 		"memory", memory.Limit, "memoryBy", memory.Source)
+}
+
+// connectionCounts are the figures of each entry point, all its addresses
+// together.
+func (g *gateway) connectionCounts() (list []api.Connections) {
+	for _, s := range g.servers {
+		c := s.Counts()
+		if n := len(list); n == 0 || list[n-1].EntryPoint != s.Name() { // they are bound one after the other
+			list = append(list, api.Connections{EntryPoint: s.Name()})
+		}
+		of := &list[len(list)-1]
+		of.Open, of.NoRoom, of.Crowded = of.Open+c.Open, of.NoRoom+c.NoRoom, of.Crowded+c.Crowded
+	}
+	return list
 }
 
 // relieve gives back what can be given back.

@@ -49,12 +49,22 @@ type Options struct {
 	Limits func() []cert.Limit
 	// Stale tells of a copy that is used because a store does not answer, and of
 	// when it is; nil: there is none.
-	Stale     func() (since time.Time, stale bool)
-	Stats     *Stats
-	Dashboard bool // serve the page at /dashboard/
-	Debug     bool // serve /debug/vars and /debug/pprof/
-	ReadOnly  bool // refuse every method that would change something
-	Logger    *slog.Logger
+	Stale func() (since time.Time, stale bool)
+	// Connections are those of clients; nil: they are not counted.
+	Connections func() []Connections
+	Stats       *Stats
+	Dashboard   bool // serve the page at /dashboard/
+	Debug       bool // serve /debug/vars and /debug/pprof/
+	ReadOnly    bool // refuse every method that would change something
+	Logger      *slog.Logger
+}
+
+// Connections are figures of one entry point: connections open now, and those
+// refused since the start, for want of room or since the client's address had
+// as many as it may.
+type Connections struct {
+	EntryPoint            string
+	Open, NoRoom, Crowded int64
 }
 
 // Replica is one member of the group that shares a store.

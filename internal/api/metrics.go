@@ -26,6 +26,9 @@ func Metrics(o Options) http.Handler {
 		if o.Limits != nil {
 			m.limits(o.Limits())
 		}
+		if o.Connections != nil {
+			m.connections(o.Connections())
+		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(m.b.Bytes())
@@ -112,6 +115,18 @@ func (m *metricText) certificates(list []cert.Status) {
 	m.family("gatehouse_certificate_renewal_timestamp_seconds", "gauge", "When a certificate is to be renewed.", renewal)
 	m.family("gatehouse_certificate_next_attempt_timestamp_seconds", "gauge", "When a failed order is tried again.", attempt)
 	m.family("gatehouse_certificate_failures", "gauge", "Failures in a row.", failures)
+}
+
+func (m *metricText) connections(list []Connections) {
+	var open, refused []figure
+	for _, c := range list {
+		open = append(open, figure{[]string{"entrypoint", c.EntryPoint}, float64(c.Open)})
+		refused = append(refused, figure{[]string{"entrypoint", c.EntryPoint, "reason", "room"}, float64(c.NoRoom)},
+			figure{[]string{"entrypoint", c.EntryPoint, "reason", "address"}, float64(c.Crowded)})
+	}
+	m.family("gatehouse_entrypoint_connections", "gauge", "Connections clients have open.", open)
+	m.family("gatehouse_entrypoint_connections_refused_total", "counter",
+		"Connections not taken: at the budget or without memory (room), or since the client's address had as many as it may (address).", refused)
 }
 
 func (m *metricText) counts(list []cert.Count) {

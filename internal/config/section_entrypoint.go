@@ -21,6 +21,7 @@ type EntryPoint struct {
 	// believed everybody's).
 	ForwardedHeaders *TrustedIPs    `key:"forwardedHeaders" help:"whose X-Forwarded headers are believed; default: nobody's"`
 	TLS              *EntryPointTLS `key:"tls" help:"speak TLS here"`
+	MaxPerAddress    int            `key:"maxConnectionsPerAddress" help:"connections one client address (IPv6: a /64) may have open; default: any number"`
 	H2C              bool           `key:"h2c" help:"HTTP/2 without TLS as well, for clients that know it beforehand"`
 	// HTTP3 nil: on where TLS is, unless the PROXY protocol is, whose balancers
 	// seldom pass UDP on.

@@ -141,6 +141,9 @@ func (s *Static) validateEntryPoint(name string, taken map[string]string) []Prob
 	if ep.ProxyProtocol != nil {
 		out = append(out, s.validateRanges(key+".proxyProtocol.trustedIPs", ep.ProxyProtocol.TrustedIPs)...)
 	}
+	if ep.MaxPerAddress < 0 {
+		out = append(out, s.badf(key+".maxConnectionsPerAddress", "1 or more; 0 for any number", "not a number of connections: %d", ep.MaxPerAddress))
+	}
 	if ep.H2C && ep.TLS != nil {
 		out = append(out, s.bad(key+".h2c", "with TLS HTTP/2 is served anyway", "one of h2c and tls"))
 	}

@@ -85,12 +85,13 @@ type Options struct {
 	UDPSocket  *net.UDPConn
 	HTTP3After <-chan struct{}
 
-	MaxHeaderBytes int // request head; default 32 KiB
-	MaxConnections int // above it new connections are closed; default: Budget's, else 80 % of the descriptor limit
+	MaxHeaderBytes int     // request head; default 32 KiB
+	MaxConnections int     // above it new connections are closed; default: Budget's, else 80 % of the descriptor limit
+	Budget         *Budget // of all entry points together; nil: none
+	// PerAddress bounds the connections of each client; nil: nothing does.
+	PerAddress *Addresses
 	// HostTLS is that of TLS; nil: no host has TLS options of its own.
 	HostTLS *HostTLS
-
-	Budget *Budget // of all entry points together; nil: none
 
 	// Pressure says when to keep no connection, and when to refuse new ones and
 	// requests; nil: never.
@@ -183,6 +184,8 @@ type Server struct {
 	serving  atomic.Bool
 	closed   atomic.Bool
 	retired  atomic.Bool   // another process accepts now
+	noRoom   atomic.Int64  // connections refused for want of it
+	crowded  atomic.Int64  // and by PerAddress
 	evicted  atomic.Int64  // when idle ones last made room, in the time of wire.Now
 	leave    sync.Once     // closes closing
 	closing  chan struct{} // closed when Shutdown lets no more in

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gatehouse/internal/entrypoint/h3"
-	"gatehouse/internal/pressure"
 )
 
 // announcement is the value of Alt-Svc, in the forms it is needed in.
@@ -89,21 +88,25 @@ func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 		},
 		HeadTimeout: opts.ReadHeaderTimeout, IdleTimeout: opts.IdleTimeout, ReadTimeout: opts.ReadTimeout,
 		WriteTimeout: opts.WriteTimeout, StallTimeout: opts.WriteStallTimeout,
-		MaxHeaderBytes: opts.MaxHeaderBytes, Admit: s.admitQUIC,
+		MaxHeaderBytes: opts.MaxHeaderBytes, Admit: s.admitQUIC, Verify: opts.PerAddress.crowded,
 	})
 }
 
 // admitQUIC counts a connection of HTTP/3 in, if there is room.
-func (s *Server) admitQUIC(net.Addr) (leave func(), ok bool) {
-	if s.opts.Pressure.Level() == pressure.Full {
-		return nil, false
-	}
-	ok, everywhere := s.conns.admitQUIC()
+func (s *Server) admitQUIC(client net.Addr) (leave func(), ok bool) {
+	counted, ok := s.opts.PerAddress.take(client)
 	if !ok {
-		s.evict(!everywhere)
+		s.crowd(client)
 		return nil, false
 	}
-	return s.conns.dismissQUIC, true
+	if !s.room(s.conns.admitQUIC) {
+		s.opts.PerAddress.giveBack(counted)
+		return nil, false
+	}
+	return func() {
+		s.conns.dismissQUIC()
+		s.opts.PerAddress.giveBack(counted)
+	}, true
 }
 
 // announce tells clients who came by TCP of HTTP/3. The origin's own

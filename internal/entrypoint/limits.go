@@ -133,14 +133,30 @@ func (s *Server) evict(everywhere bool) {
 	}
 }
 
+// room counts a connection in, unless memory or places are short.
+func (s *Server) room(admit func() (ok, everywhere bool)) bool {
+	if s.opts.Pressure.Level() == pressure.Full {
+		s.noRoom.Add(1)
+		return false
+	}
+	ok, everywhere := admit()
+	if !ok {
+		s.noRoom.Add(1)
+		s.evict(!everywhere) // for those who come next
+	}
+	return ok
+}
+
+var crowdedAnswer = []byte("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n") // a constant
+
 var overloadAnswer = []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n") // a constant
 
-// turnAway ends a connection there is no room for. A client without TLS is told;
+// turnAway ends a connection that is not taken. A client without TLS is told;
 // the answer fits the socket's buffer, or nobody waits for it.
-func (s *Server) turnAway(c net.Conn) {
+func (s *Server) turnAway(c net.Conn, answer []byte) {
 	if s.opts.TLS == nil {
 		c.SetWriteDeadline(time.Now().Add(time.Millisecond)) //nolint:errcheck // then Write says so
-		c.Write(overloadAnswer)                              //nolint:errcheck // the client may be gone
+		c.Write(answer)                                      //nolint:errcheck // the client may be gone
 		if t, ok := c.(interface{ CloseWrite() error }); ok {
 			t.CloseWrite() //nolint:errcheck // it is closed next
 		}

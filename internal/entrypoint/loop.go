@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -26,6 +27,7 @@ type conn struct {
 	peer          *peer
 	client        http1.Client
 	remote        string
+	counted       netip.Addr           // by Options.PerAddress
 	agreed        *tls.ConnectionState // nil: plain, or not asked for yet
 	choice        *tlsChoice           // nil: no host has TLS options of its own
 	leaving       bool                 // no request may follow the one under way
@@ -43,7 +45,10 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 	return own, nil
 }
 
-func (c *conn) gone() { c.server.conns.remove(c) }
+func (c *conn) gone() {
+	c.server.conns.remove(c)
+	c.server.opts.PerAddress.giveBack(c.counted)
+}
 
 // tlsState is what the handshake agreed on; nil: plain.
 func (c *conn) tlsState() *tls.ConnectionState {

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"gatehouse/internal/pressure"
 	"gatehouse/internal/wire"
 )
 
@@ -62,21 +61,25 @@ func passing(err error) bool {
 }
 
 func (s *Server) accepted(c net.Conn) {
-	if s.opts.Pressure.Level() == pressure.Full {
-		s.turnAway(c)
+	counted, ok := s.opts.PerAddress.take(c.RemoteAddr())
+	if !ok {
+		s.crowd(c.RemoteAddr())
+		s.turnAway(c, crowdedAnswer)
 		return
 	}
-	if ok, everywhere := s.conns.admit(); !ok {
-		s.evict(!everywhere) // for those who come next
-		s.turnAway(c)
+	if !s.room(s.conns.admit) {
+		s.opts.PerAddress.giveBack(counted)
+		s.turnAway(c, overloadAnswer)
 		return
 	}
 	own, err := newConn(s, c)
 	if err != nil {
+		s.opts.PerAddress.giveBack(counted)
 		s.conns.dismiss()
 		c.Close()
 		return
 	}
+	own.counted = counted
 	s.conns.add(own)
 	if s.opts.TLS != nil {
 		go own.handshake()

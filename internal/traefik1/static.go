@@ -91,7 +91,7 @@ var later = map[string]bool{
 	"AccessLog.bufferingSize": true,
 	"Store":                   true, // all of it is ours
 	"EntryPointTLS.profile":   true,
-	"EntryPoint.h2c":          true, "EntryPoint.addresses": true,
+	"EntryPoint.h2c":          true, "EntryPoint.addresses": true, "EntryPoint.maxConnectionsPerAddress": true,
 }
 
 // never are settings that are consumed by storeconfig itself, and the keys that
