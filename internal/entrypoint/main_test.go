@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets this program play the client of TestIdleCosts.
+func TestMain(m *testing.M) {
+	if address := os.Getenv("ENTRYPOINT_IDLE"); address != "" {
+		if err := holdIdle(address, os.Getenv("ENTRYPOINT_PROTO")); err != nil {
+			println(err.Error())
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // start serves on a port of loopback until the test ends.
 func start(t testing.TB, opts Options) *Server {

@@ -23,6 +23,8 @@ const (
 	connUpdate   = connWindow / 8
 	// tickEvery is how often a connection in use looks at its deadlines.
 	tickEvery = 5 * time.Second
+	// maxPast is how many streams that are over a connection remembers.
+	maxPast = 128
 	// A drained connection goes step by step, each as soon as a ping is answered:
 	// drainWait is how long a client may take to see the first GOAWAY, farewellWait
 	// to see the last one, or its last answer, before the connection is closed;
@@ -66,7 +68,7 @@ type conn struct {
 	mu         sync.Mutex
 	streams    map[uint32]*stream
 	free       []*stream
-	past       [128]uint32 // streams that ended last, a ring; the high bit: by our reset
+	past       []uint32 // streams that ended last, at most maxPast, then a ring; the high bit: by our reset
 	pastNext   byte
 	maxID      uint32 // the highest stream seen
 	lastID     uint32 // the highest stream served, once GOAWAY has said so

@@ -120,7 +120,11 @@ func (c *conn) remember(id uint32, byReset bool) {
 	if byReset {
 		id |= 1 << 31
 	}
-	c.past[int(c.pastNext)%len(c.past)] = id
+	if len(c.past) < maxPast {
+		c.past = append(c.past, id)
+		return
+	}
+	c.past[int(c.pastNext)%maxPast] = id
 	c.pastNext++
 }
 

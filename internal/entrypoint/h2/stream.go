@@ -125,7 +125,9 @@ func (st *stream) recycle() {
 	}
 	st.ctx.end()
 	c := st.c
-	if st.hijacked || c.dead || len(c.free) >= maxStreams || !st.ctx.renew() {
+	// Most connections wait for long after their first request, or for ever: its
+	// stream is not kept for them.
+	if st.hijacked || c.dead || c.maxID == 1 || len(c.free) >= maxStreams || !st.ctx.renew() {
 		return
 	}
 	clear(st.header)
