@@ -270,6 +270,7 @@ func newHardLoad(a *alone) *hardLoad {
 	}
 	for range 2 {
 		l.clients.Go(func() { l.http2(a.https) })
+		l.clients.Go(func() { l.http3(a.https) })
 	}
 	return l
 }
@@ -335,6 +336,25 @@ func (l *hardLoad) http2(address string) {
 		}
 		l.note("HTTP/2", err)
 	}
+}
+
+// http3 connects for each request. One that was refused unread, which is said so,
+// may be sent again (RFC 9114, section 4.1.1).
+func (l *hardLoad) http3(address string) {
+	for ; !l.over.Load(); time.Sleep(5 * time.Millisecond) {
+		err := freshHTTP3(address)
+		var refused *http3.Error
+		if errors.As(err, &refused) && refused.ErrorCode == http3.ErrCodeRequestRejected {
+			err = freshHTTP3(address)
+		}
+		l.note("HTTP/3", err)
+	}
+}
+
+func freshHTTP3(address string) error {
+	tr := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer func() { _ = tr.Close() }()
+	return expect(&http.Client{Transport: tr, Timeout: 10 * time.Second}, "https://"+address+"/", "answer")
 }
 
 func (l *hardLoad) stop() []string {

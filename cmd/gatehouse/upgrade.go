@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -62,24 +63,56 @@ func (g *gateway) upgrade(ctx context.Context) (*handover.Successor, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, upgradePatience, fmt.Errorf("%v are over", upgradePatience))
 	defer cancel()
 	plan := handover.Plan{Path: g.program, Args: os.Args[1:]}
+	passed := map[*entrypoint.Server]*net.UnixConn{}
 	defer func() {
 		for _, s := range plan.Sockets {
 			s.File.Close()
+			if s.Packets != nil {
+				s.Packets.Close()
+			}
 		}
 	}()
 	for _, s := range g.servers {
-		f, err := s.File()
-		if err != nil {
-			return nil, fmt.Errorf("hand over the socket of entry point %s: %w", s.Name(), err)
+		sockets, to, err := handOver(s)
+		if plan.Sockets = append(plan.Sockets, sockets...); to != nil {
+			passed[s] = to
 		}
-		plan.Sockets = append(plan.Sockets, handover.Socket{Name: s.Name(), File: f})
-		if f, err = s.UDPFile(); err != nil {
-			return nil, fmt.Errorf("hand over the UDP socket of entry point %s: %w", s.Name(), err)
-		} else if f != nil {
-			plan.Sockets = append(plan.Sockets, handover.Socket{Name: s.Name(), File: f})
+		if err != nil {
+			closeAll(passed)
+			return nil, fmt.Errorf("hand over the sockets of entry point %s: %w", s.Name(), err)
 		}
 	}
-	return handover.Start(ctx, plan)
+	next, err := handover.Start(ctx, plan)
+	if err != nil {
+		closeAll(passed)
+		return nil, err
+	}
+	for s, to := range passed {
+		s.PassUDP(to)
+	}
+	return next, nil
+}
+
+// handOver gives the sockets of an entry point, and where datagrams go that are
+// not ours once there is a successor; nil: there are none.
+func handOver(s *entrypoint.Server) (list []handover.Socket, to *net.UnixConn, err error) {
+	f, err := s.File()
+	if err != nil {
+		return nil, nil, err
+	}
+	list = append(list, handover.Socket{Name: s.Name(), File: f})
+	udp, err := s.UDPFile()
+	if err != nil || udp == nil {
+		return list, nil, err
+	}
+	to, theirs, err := handover.Packets()
+	return append(list, handover.Socket{Name: s.Name(), File: udp, Packets: theirs}), to, err
+}
+
+func closeAll(conns map[*entrypoint.Server]*net.UnixConn) {
+	for _, c := range conns {
+		c.Close()
+	}
 }
 
 // announceReady tells who waits for it that this process serves.
@@ -147,17 +180,17 @@ func (g *gateway) own(name string) bool {
 // inherit gives an entry point the sockets that were bound for it. Those of UDP
 // come with the connections of the predecessor, who answers them to their end.
 func (g *gateway) inherit(o *entrypoint.Options) (err error) {
-	o.UDPSocket, o.HTTP3After = nil, nil // of another address of the entry point
+	o.UDPSocket, o.UDPFrom, o.HTTP3After = nil, nil, nil // of another address of the entry point
 	if o.Socket, err = g.inherited.TCP(o.Name, o.Address); err != nil {
 		return err
 	}
 	if !o.HTTP3 {
 		return nil
 	}
-	if o.UDPSocket, err = g.inherited.UDP(o.Name, o.Address); err != nil {
+	if o.UDPSocket, o.UDPFrom, err = g.inherited.UDP(o.Name, o.Address); err != nil {
 		return err
 	}
-	if o.UDPSocket != nil && g.inherited.Upgrade() {
+	if o.UDPSocket != nil && o.UDPFrom == nil && g.inherited.Upgrade() { // it passes nothing on
 		o.HTTP3After = g.inherited.Alone()
 	}
 	return nil

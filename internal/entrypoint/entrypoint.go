@@ -79,10 +79,13 @@ type Options struct {
 	H2C       bool // where TLS is not: HTTP/2 as well, for clients that know it beforehand
 	HTTP3     bool // where TLS is: HTTP/3 on the UDP port of the same number
 	HTTP3Port int  // the port clients reach it by; 0: that one
-	// UDPSocket is bound already; nil: the port is. With HTTP3After nothing is
-	// read from it before that is closed: a process before this one answers
-	// its own clients until then, and refuses new ones, who come by TCP.
+	// UDPSocket is bound already; nil: the port is. A process before this one may
+	// still read it, and answer its own clients: it passes what is not theirs on
+	// by UDPFrom, and closes that. One that does not know how to closes HTTP3After,
+	// before which nothing is read; new clients are refused meanwhile, and come by
+	// TCP.
 	UDPSocket  *net.UDPConn
+	UDPFrom    *net.UnixConn
 	HTTP3After <-chan struct{}
 
 	MaxHeaderBytes int     // request head; default 32 KiB

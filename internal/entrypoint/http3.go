@@ -76,7 +76,7 @@ func (s *Server) altSvcText() []byte {
 func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 	opts, trust := s.opts, s.gate.trust
 	return h3.Listen(h3.Options{
-		Name: opts.Name, Address: s.Addr().String(), Socket: opts.UDPSocket, TLS: opts.TLS, Handler: handler, Logger: opts.Logger.With("entryPoint", opts.Name),
+		Name: opts.Name, Address: s.Addr().String(), Socket: opts.UDPSocket, From: opts.UDPFrom, TLS: opts.TLS, Handler: handler, Logger: opts.Logger.With("entryPoint", opts.Name),
 		ConnContext: func(ctx context.Context, client net.Addr) context.Context {
 			return context.WithValue(ctx, peerKey{}, trust.peer(client.String()))
 		},
@@ -164,6 +164,16 @@ func (s *Server) UDPFile() (*os.File, error) {
 		return udp.File()
 	}
 	return nil, nil
+}
+
+// PassUDP has packets of HTTP/3 that are for no connection of ours go to the
+// process that takes over. It is called before Retire, which closes to.
+func (s *Server) PassUDP(to *net.UnixConn) {
+	if udp := s.udp.Load(); udp != nil {
+		udp.PassOn(to)
+		return
+	}
+	to.Close()
 }
 
 // drainHTTP3 begins to drain; the function it gives waits for the end.

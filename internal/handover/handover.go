@@ -6,7 +6,8 @@
 // Both ways use systemd's protocol (sd_listen_fds(3)): sockets from descriptor
 // 3 on, LISTEN_FDS their number, LISTEN_FDNAMES their names. systemd says by
 // LISTEN_PID who is meant; a predecessor, who cannot know our number before we
-// run, says its own in GATEHOUSE_PREDECESSOR.
+// says its own in GATEHOUSE_PREDECESSOR, and in GATEHOUSE_PACKETS which sockets
+// come with one over which it passes datagrams on while it drains.
 package handover
 
 import (
@@ -28,6 +29,7 @@ const (
 	envPID         = "LISTEN_PID"
 	envNames       = "LISTEN_FDNAMES"
 	envPredecessor = "GATEHOUSE_PREDECESSOR"
+	envPackets     = "GATEHOUSE_PACKETS"
 	envNotify      = "NOTIFY_SOCKET"
 )
 
@@ -50,6 +52,8 @@ type socket struct {
 	file  *os.File
 	tcp   bool
 	bound net.Addr
+	// packets is where a predecessor passes on datagrams; nil: nowhere.
+	packets *os.File
 }
 
 // Take finds what the process was started with and removes the traces from the
@@ -57,7 +61,8 @@ type socket struct {
 func Take() (*Inherited, error) {
 	in := &Inherited{notify: os.Getenv(envNotify)}
 	count, pid, names, predecessor := os.Getenv(envCount), os.Getenv(envPID), os.Getenv(envNames), os.Getenv(envPredecessor)
-	for _, name := range []string{envCount, envPID, envNames, envPredecessor} {
+	packets := os.Getenv(envPackets)
+	for _, name := range []string{envCount, envPID, envNames, envPredecessor, envPackets} {
 		os.Unsetenv(name) //nolint:errcheck // the names are well formed
 	}
 	in.upgrade = predecessor != "" && predecessor == strconv.Itoa(os.Getppid())
@@ -95,7 +100,24 @@ func Take() (*Inherited, error) {
 		}
 		in.sockets = append(in.sockets, s)
 	}
+	if in.upgrade {
+		in.takePackets(after+2, packets)
+	}
 	return in, nil
+}
+
+// takePackets takes the sockets that begin with descriptor fd, and belong to
+// those whose numbers are in list.
+func (in *Inherited) takePackets(fd int, list string) {
+	for of := range strings.SplitSeq(list, ":") {
+		i, err := strconv.Atoi(of)
+		if err != nil || i < 0 || i >= len(in.sockets) || in.sockets[i].packets != nil {
+			return
+		}
+		unix.CloseOnExec(fd)
+		in.sockets[i].packets = os.NewFile(uintptr(fd), in.sockets[i].name)
+		fd++
+	}
 }
 
 func takeSocket(fd int, name string) (*socket, error) {
@@ -158,18 +180,44 @@ func (in *Inherited) TCP(name, address string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// UDP is TCP for datagrams.
-func (in *Inherited) UDP(name, address string) (*net.UDPConn, error) {
+// UDP is TCP for datagrams. packets is where a predecessor, who reads the socket
+// until it closes that, passes on what is not its own; nil: it passes nothing on.
+func (in *Inherited) UDP(name, address string) (socket *net.UDPConn, packets *net.UnixConn, err error) {
 	s := in.find(name, address, false)
 	if s == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
 	c, err := net.FilePacketConn(s.file)
 	s.file.Close()
-	if err != nil {
-		return nil, fmt.Errorf("take over socket %q (%v): %w", name, s.bound, err)
+	if err == nil && s.packets != nil {
+		var p net.Conn
+		if p, err = net.FileConn(s.packets); err == nil {
+			packets = p.(*net.UnixConn)
+		}
+		s.packets.Close()
 	}
-	return c.(*net.UDPConn), nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("take over socket %q (%v): %w", name, s.bound, err)
+	}
+	return c.(*net.UDPConn), packets, nil
+}
+
+// Packets makes a pair of sockets: what is written to ours the successor reads
+// from theirs, packet by packet.
+func Packets() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "packets")
+	theirs = os.NewFile(uintptr(fds[1]), "packets")
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("make a pair of sockets: %w", err)
+	}
+	return c.(*net.UnixConn), theirs, nil
 }
 
 func (in *Inherited) find(name, address string, tcp bool) *socket {
@@ -216,6 +264,9 @@ func (in *Inherited) Rest() []string {
 	for _, s := range in.sockets {
 		list = append(list, fmt.Sprintf("%s %s (%s)", s.name, s.bound, s.bound.Network()))
 		s.file.Close()
+		if s.packets != nil {
+			s.packets.Close()
+		}
 	}
 	in.sockets = nil
 	return list

@@ -2,6 +2,7 @@ package handover
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -26,6 +27,21 @@ func TestMain(m *testing.M) {
 	switch play {
 	case "fail":
 		in.Fail(os.ErrPermission)
+	case "packets":
+		_, none, err := in.UDP("plain", "127.0.0.1:0")
+		if none != nil || err != nil {
+			in.Fail(os.ErrExist)
+			return
+		}
+		_, packets, err := in.UDP("web", "127.0.0.1:0")
+		if packets == nil || err != nil {
+			in.Fail(os.ErrInvalid)
+			return
+		}
+		said := make([]byte, 100)
+		n, _ := packets.Read(said)
+		_, end := packets.Read(said[n:])
+		in.Fail(fmt.Errorf("read %q, %v", said[:n], end))
 	case "hang":
 		time.Sleep(time.Minute)
 	case "serve":
@@ -68,7 +84,7 @@ func sockets(t *testing.T) (list []Socket, address string) {
 		}
 		l.Close()
 		t.Cleanup(func() { f.Close() })
-		if list = append(list, Socket{name, f}); name == "web" {
+		if list = append(list, Socket{Name: name, File: f}); name == "web" {
 			address = l.Addr().String()
 		}
 	}
@@ -138,6 +154,42 @@ func nonblocking(t *testing.T, f *os.File) (yes bool) {
 		yes = err == nil && flags&unix.O_NONBLOCK != 0
 	})
 	return yes
+}
+
+// TestPackets: a socket for datagrams comes with one over which they are passed
+// on, where it has one.
+func TestPackets(t *testing.T) {
+	var plan Plan
+	for _, name := range []string{"other", "plain", "web"} {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := c.File()
+		c.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		plan.Sockets = append(plan.Sockets, Socket{Name: name, File: f})
+	}
+	for i, word := range map[int]string{0: "for another", 2: "hello"} {
+		ours, theirs, err := Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan.Sockets[i].Packets = theirs
+		defer theirs.Close()
+		if _, err := ours.Write([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+		ours.Close()
+	}
+	t.Setenv("HANDOVER_PLAY", "packets")
+	plan.Path = os.Args[0]
+	if _, err := Start(t.Context(), plan); err == nil || !strings.HasSuffix(err.Error(), `read "hello", EOF`) {
+		t.Error(err)
+	}
 }
 
 // TestTakeNothing: variables meant for another process are nobody's.

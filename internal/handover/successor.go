@@ -12,10 +12,11 @@ import (
 	"syscall"
 )
 
-// Socket is one to hand over; whoever made it closes File.
+// Socket is one to hand over; whoever made it closes the files.
 type Socket struct {
-	Name string
-	File *os.File
+	Name    string
+	File    *os.File
+	Packets *os.File // where datagrams are passed on; nil: nowhere. See Packets
 }
 
 // Plan says how a successor is started.
@@ -52,12 +53,17 @@ func Start(ctx context.Context, p Plan) (*Successor, error) {
 		return nil, fmt.Errorf("start successor %s: %w", p.Path, err)
 	}
 	files, names := []*os.File{os.Stdin, os.Stdout, os.Stderr}, []string{}
-	for _, s := range p.Sockets {
+	var packets []*os.File
+	var with []string // the numbers of those who have such
+	for i, s := range p.Sockets {
 		names = append(names, s.Name)
 		files = append(files, s.File)
+		if s.Packets != nil {
+			packets, with = append(packets, s.Packets), append(with, strconv.Itoa(i))
+		}
 	}
-	process, err := spawn(p, append(files, theirReport, theirAlive), envCount+"="+strconv.Itoa(len(p.Sockets)),
-		envNames+"="+strings.Join(names, ":"), envPredecessor+"="+strconv.Itoa(os.Getpid()))
+	process, err := spawn(p, append(append(files, theirReport, theirAlive), packets...), envCount+"="+strconv.Itoa(len(p.Sockets)),
+		envNames+"="+strings.Join(names, ":"), envPredecessor+"="+strconv.Itoa(os.Getpid()), envPackets+"="+strings.Join(with, ":"))
 	theirReport.Close()
 	theirAlive.Close()
 	if err != nil {

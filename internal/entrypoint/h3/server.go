@@ -25,6 +25,9 @@ type Options struct {
 	Name    string       // of the entry point, for messages
 	Address string       // host:port, the TCP socket's
 	Socket  *net.UDPConn // bound already; nil: Address is bound
+	// From is where a predecessor, who reads Socket, passes on what is not its
+	// own; once that is closed Socket is read. nil: there is none.
+	From    *net.UnixConn
 	TLS     *tls.Config  // the entry point's; offers h3 here, and TLS 1.3 alone
 	Handler http.Handler // any goroutine; requests of one connection run side by side
 	Logger  *slog.Logger
@@ -68,6 +71,9 @@ const (
 	// linger is how long a connection without requests lives on when the server
 	// stops: its last answer may be under way.
 	linger = time.Second
+	// handshakes is how long those that are under way are waited for where a
+	// successor has taken over: to stop taking connections is to break them off.
+	handshakes = 500 * time.Millisecond
 	// settled is how long a connection must have been without requests before
 	// it makes room for others: the next may be on its way.
 	settled = 250 * time.Millisecond
@@ -78,7 +84,7 @@ const (
 // Server is one bound UDP socket.
 type Server struct {
 	opts      Options
-	socket    *net.UDPConn
+	socket    *socket
 	transport *quic.Transport
 	http      *http3.Server
 	listener  *quic.EarlyListener
@@ -90,14 +96,15 @@ type Server struct {
 // Listen binds the UDP address. Clients can connect at once, and wait for
 // Serve.
 func Listen(opts Options) (*Server, error) {
-	socket, err := opts.bind()
+	udp, err := opts.bind()
 	if err != nil {
 		return nil, fmt.Errorf("bind entry point %s to UDP %q: %w", opts.Name, opts.Address, err)
 	}
+	socket := newSocket(udp, opts.From)
 	s := &Server{opts: opts, socket: socket}
 	s.conns.resets = maxResets
 	s.transport = &quic.Transport{
-		Conn: socket, ConnContext: s.admit,
+		Conn: socket, ConnContext: s.admit, ConnectionIDGenerator: &socket.ids,
 		VerifySourceAddress: func(client net.Addr) bool {
 			return s.newcomers.count(time.Now()) > verifyAbove || opts.Verify != nil && opts.Verify(client)
 		},
@@ -195,6 +202,10 @@ func (s *Server) connContext(ctx context.Context, qc *quic.Conn) context.Context
 	return ctx
 }
 
+// PassOn has packets for no connection of ours go to a successor, who serves on
+// the same socket: call it before Shutdown, which closes to.
+func (s *Server) PassOn(to *net.UnixConn) { s.socket.to.Store(to) }
+
 // Shutdown tells clients to send nothing more (GOAWAY), waits for the requests
 // under way and closes. When ctx ends first, what is left is cut off and ctx's
 // error returned.
@@ -205,6 +216,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.transport.Close()
 		s.socket.Close()
 	}()
+	if s.socket.to.Load() != nil { // none begins here any more; some are about to
+		select {
+		case <-time.After(handshakes):
+		case <-ctx.Done():
+		}
+	}
 	idle, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.conns.closeIdle(idle)
