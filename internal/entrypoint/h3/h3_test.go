@@ -227,7 +227,7 @@ func TestNoEarlyData(t *testing.T) {
 		tr := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ClientSessionCache: cache, ServerName: "localhost"}}
 		defer tr.Close()
 		req, _ := http.NewRequest(http3.MethodGet0RTT, url(s, "/"), nil)
-		resp, err := (&http.Client{Transport: tr, Timeout: 5 * time.Second}).Do(req)
+		resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,7 +351,7 @@ func TestIdle(t *testing.T) {
 		}
 		select {
 		case <-conn.Context().Done():
-		case <-time.After(3 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Errorf("begun with %q: the connection lives on", begin)
 			conn.CloseWithError(0, "")
 		}
@@ -460,7 +460,7 @@ func TestConnectionLimit(t *testing.T) {
 		return func() { open.Add(-1) }, true
 	}})
 	dial := func() (*quic.Conn, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		return quic.DialAddr(ctx, s.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}, nil)
 	}
@@ -478,7 +478,7 @@ func TestConnectionLimit(t *testing.T) {
 		t.Error("a third connection was taken")
 	}
 	one.CloseWithError(0, "")
-	for deadline := time.Now().Add(3 * time.Second); ; {
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		again, err := dial()
 		if err == nil {
 			again.CloseWithError(0, "")
