@@ -11,9 +11,11 @@ type line struct {
 	to string
 	l  net.Listener
 
-	mu   sync.Mutex
-	cut  bool                 // new connections are closed at once
-	open map[*connection]bool // those under way
+	mu    sync.Mutex
+	cut   bool                 // new connections are closed at once
+	deaf  bool                 // new connections are silent
+	open  map[*connection]bool // those under way
+	count int                  // all so far
 }
 
 // connection has two ends. One that is silent swallows what it gets, and is not
@@ -53,20 +55,31 @@ func (n *line) Cut() {
 func (n *line) Mend() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut = false
+	n.cut, n.deaf = false, false
 }
 
-// Hush makes the connections under way silent; new ones work. It says how many
-// those are.
-func (n *line) Hush() int {
+// Hush makes the connections under way silent, of which there must be some, and
+// new ones until Mend.
+func (n *line) Hush(t *testing.T) {
+	t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if len(n.open) == 0 {
+		t.Fatal("there is no connection")
+	}
+	n.deaf = true
 	for c := range n.open {
 		c.mu.Lock()
 		c.silent = true
 		c.mu.Unlock()
 	}
-	return len(n.open)
+}
+
+// Count is how many connections there were.
+func (n *line) Count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.count
 }
 
 func (n *line) accept() {
@@ -87,6 +100,8 @@ func (n *line) relay(in net.Conn) {
 	}
 	c := &connection{ends: [2]net.Conn{in, out}}
 	n.mu.Lock()
+	n.count++
+	c.silent = n.deaf
 	if n.cut {
 		n.mu.Unlock()
 		c.close()
