@@ -157,7 +157,7 @@ func (w *world) settle(t *testing.T, groups []group) {
 			t.Logf("all is as it shall be after %v", took)
 			return
 		}
-		if took > 30*time.Second {
+		if took > 60*time.Second {
 			t.Logf("not all is as it shall be after %v", took)
 			return
 		}

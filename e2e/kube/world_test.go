@@ -181,7 +181,7 @@ func echoService(space, name, variable string, replicas int) string {
 		probe = 9
 	}
 	if variable != "" {
-		more = ", {name: " + variable + ", value: 8s}"
+		more = ", {name: " + variable + ", value: 15s}"
 	}
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
