@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,12 @@ func TestRefusedValidation(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}
+	}
+	if _, again := i.Obtain(t.Context(), req); fmt.Sprint(again) != err.Error() || w.proxy.Orders("refused.example.com") != 1 {
+		t.Errorf("before it is recorded: %v, %d orders", again, w.proxy.Orders("refused.example.com"))
+	}
+	if err := i.Recorded(t.Context(), req); err != nil {
+		t.Fatal(err)
 	}
 	if left := w.left(); len(left) > 0 {
 		t.Errorf("left: %v", left)
@@ -354,6 +361,9 @@ func TestRefusedFinalize(t *testing.T) {
 		_, err := i.Obtain(t.Context(), req)
 		if err == nil || !strings.Contains(err.Error(), "said 403 "+problem+": made by faultca") {
 			t.Errorf("%s: %v", problem, err)
+		}
+		if err := i.Recorded(t.Context(), req); err != nil {
+			t.Fatal(err)
 		}
 		if _, err := i.Obtain(t.Context(), req); err != nil {
 			t.Errorf("%s, then mended: %v", problem, err)

@@ -81,7 +81,10 @@ type timing struct {
 	readBack            time.Duration // before an ambiguous write is looked at
 }
 
-var _ cert.Issuer = (*Issuer)(nil)
+var (
+	_ cert.Issuer   = (*Issuer)(nil)
+	_ cert.Recorder = (*Issuer)(nil)
+)
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
@@ -199,6 +202,9 @@ func (i *Issuer) Obtain(ctx context.Context, req cert.Request) (cert.Bundle, err
 	if err != nil {
 		return cert.Bundle{}, ended(ctx, err)
 	}
+	if text := m.book.now.Failure; text != "" {
+		return cert.Bundle{}, &refused{errors.New(text)}
+	}
 	bundle, err := m.run(ctx)
 	if err != nil {
 		if held(ctx) == nil {
@@ -224,6 +230,21 @@ func (i *Issuer) Done(ctx context.Context, req cert.Request) error {
 	}
 	m := &machine{issuer: i, req: req, book: b, solver: i.solver(req)}
 	if err := m.sweep(ctx, b.now.reset()); err != nil {
+		return ended(ctx, err)
+	}
+	return nil
+}
+
+// Recorded forgets an order that the CA refused: the failure is stored.
+func (i *Issuer) Recorded(ctx context.Context, req cert.Request) error {
+	ctx, stop := during(ctx, req.Lease)
+	defer stop()
+	b, err := openBook(ctx, i.ID(), req, i.timing.readBack)
+	if err == nil && b.now.Failure != "" {
+		m := &machine{issuer: i, req: req, book: b, solver: i.solver(req)}
+		err = m.sweep(ctx, b.now.reset())
+	}
+	if err != nil {
 		return ended(ctx, err)
 	}
 	return nil

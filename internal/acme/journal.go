@@ -42,6 +42,10 @@ type journal struct {
 	Challenges []challenge `json:"challenges,omitempty"`
 	// Leftovers are challenges of earlier orders that are not cleaned up yet.
 	Leftovers []challenge `json:"leftovers,omitempty"`
+	// Failure is why the CA refused the order that was here, until that is
+	// stored as a failed attempt: whoever dies in between makes nobody order anew
+	// before the pause that follows a failure.
+	Failure string `json:"failure,omitempty"`
 }
 
 // challenge is one chosen way to prove one name.

@@ -436,16 +436,21 @@ func (e *refused) Error() string { return e.err.Error() }
 func (e *refused) Unwrap() error { return e.err }
 
 func (m *machine) fail(ctx context.Context, why error) error {
-	if err := m.reset(ctx); err != nil {
+	j := m.book.now.reset()
+	j.Failure = why.Error()
+	if err := m.replace(ctx, j); err != nil {
 		return errors.Join(why, err)
 	}
 	return &refused{why}
 }
 
-// reset makes the journal that of no order, and cleans up after it. A failed
-// clean up stays in the journal and is tried again.
-func (m *machine) reset(ctx context.Context) error {
-	if err := m.book.write(ctx, m.book.now.reset()); err != nil {
+// reset makes the journal that of no order.
+func (m *machine) reset(ctx context.Context) error { return m.replace(ctx, m.book.now.reset()) }
+
+// replace makes j, of no order, the journal, and cleans up. A failed clean up
+// stays in the journal and is tried again.
+func (m *machine) replace(ctx context.Context, j journal) error {
+	if err := m.book.write(ctx, j); err != nil {
 		return err
 	}
 	m.truth.forget()
@@ -492,7 +497,7 @@ func (m *machine) sweep(ctx context.Context, j journal) error {
 		return err
 	}
 	j.Leftovers = left
-	if j.empty() {
+	if j.empty() && j.Failure == "" {
 		failed = append(failed, m.book.erase(ctx))
 	} else {
 		failed = append(failed, m.book.write(ctx, j))

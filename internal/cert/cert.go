@@ -93,6 +93,14 @@ type Progress interface {
 	Ordered(journal []byte) []string
 }
 
+// Recorder is an Issuer that keeps a refused order in mind until the failure is
+// stored as an attempt: only then may the order be forgotten.
+type Recorder interface {
+	// Recorded is called under the lease of req after a failure of Obtain was
+	// stored.
+	Recorded(ctx context.Context, req Request) error
+}
+
 // Sweeper is an Issuer whose orders leave things behind that somebody must take
 // away if nobody goes on with the order: its names are not wanted any more.
 type Sweeper interface {

@@ -433,6 +433,10 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 	if err := k.record(lease, t.key, a, now.attemptRevision); err != nil {
 		k.pause(t.key, a.Next) // at least this replica keeps to it
 		k.log.Warn("attempt cannot be stored", "names", t.names, "issuer", t.key.issuer, "err", err)
+	} else if r, ok := k.issuers[t.key.issuer].(Recorder); ok {
+		if err := guard(func() error { return r.Recorded(lease.Context(), k.request(lease, t, now)) }); err != nil {
+			k.log.Warn("order journal stays", "names", t.names, "issuer", t.key.issuer, "err", err, "next", a.Next)
+		}
 	}
 	args := []any{"names", t.names, "issuer", t.key.issuer, "failures", a.Failures, "next", a.Next}
 	var p *panicError
