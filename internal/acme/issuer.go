@@ -65,6 +65,7 @@ type Issuer struct {
 	log      *slog.Logger
 	timing   timing
 	close    func()
+	quiet    atomic.Pointer[time.Time] // until when this replica asks when to renew nothing
 }
 
 // timing is how patient an issuer is.

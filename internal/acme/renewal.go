@@ -25,6 +25,9 @@ const (
 	askAgainMost  = 24 * time.Hour
 	askAgainUsual = 6 * time.Hour
 	askClaim      = time.Minute // one replica asks, the others have its answer
+	// askQuiet is how long a replica asks for no certificate at all once the CA
+	// gave no answer: thousands that are due would be as many calls.
+	askQuiet = 2 * time.Minute
 )
 
 // window is when a CA would have a certificate renewed (RFC 9773, section 4.2).
@@ -66,6 +69,9 @@ func (i *Issuer) RenewAt(ctx context.Context, leafDER []byte) time.Time {
 	}
 	// A time further away than we ever store was written by another clock.
 	if known.Next.After(now) && known.Next.Before(now.Add(askAgainMost+time.Hour)) {
+		return known.At
+	}
+	if quiet := i.quiet.Load(); quiet != nil && quiet.After(now) || i.Paused().After(now) {
 		return known.At
 	}
 	claim := known
@@ -143,6 +149,11 @@ func (i *Issuer) askRenewal(ctx context.Context, leaf *x509.Certificate, known r
 	}
 	now := time.Now()
 	if err != nil {
+		var call *callError
+		if errors.As(err, &call) && (call.away() || call.Status == http.StatusTooManyRequests) {
+			until := now.Add(askQuiet)
+			i.quiet.Store(&until)
+		}
 		known.Failures = min(known.Failures+1, 10)
 		known.Next = now.Add(min(askAgainLeast<<known.Failures, askAgainUsual))
 		i.log.Debug("renewal time not given", "names", namesOf(leaf), "err", err, "next", known.Next)
