@@ -55,9 +55,9 @@ type Keeper struct {
 	changed     chan struct{} // capacity 1: something a plan depends on is new
 	arrived     chan struct{} // capacity 1: there may be a certificate to ask the issuer about
 	running     sync.WaitGroup
-	refused     map[string]store.Revision // attempts told as damaged; only seeAttempts touches it
-	shared      map[[32]byte][]byte       // intermediates, by SHA-256; only seeCertificates touches it
-	read        map[key]readJournal       // only seeJournals touches it
+	tried       map[key]readAttempt // only seeAttempts touches it
+	shared      map[[32]byte][]byte // intermediates, by SHA-256; only seeCertificates touches it
+	read        map[key]readJournal // only seeJournals touches it
 
 	serving  sync.Mutex // while the index is told, so that the last word is the last told
 	mu       sync.Mutex
@@ -99,7 +99,6 @@ func New(o Options) *Keeper {
 		pack:        o.Pack,
 		changed:     make(chan struct{}, 1),
 		arrived:     make(chan struct{}, 1),
-		refused:     map[string]store.Revision{},
 		shared:      map[[32]byte][]byte{},
 		renewals:    map[key]renewal{},
 		pauses:      map[key]time.Time{},
