@@ -26,6 +26,15 @@ type Mem struct {
 	entries  map[string]memEntry
 	revision uint64
 	changed  chan struct{} // closed and replaced after each change
+	lists    map[string]*memList
+}
+
+// memList is what is under a prefix that is watched, brought up to date when it
+// is asked for: with thousands of keys, each change would have every watch sort
+// all of them.
+type memList struct {
+	entries []Entry             // sorted; never changed, only replaced
+	stale   map[string]struct{} // keys changed since
 }
 
 type memEntry struct {
@@ -43,7 +52,7 @@ type memSession struct {
 // NewMem returns an empty store whose sessions last ttl after their replica
 // was last heard of; zero: 5 s.
 func NewMem(ttl time.Duration) *Mem {
-	return &Mem{ttl: cmp.Or(ttl, 5*time.Second), entries: map[string]memEntry{}, changed: make(chan struct{})}
+	return &Mem{ttl: cmp.Or(ttl, 5*time.Second), entries: map[string]memEntry{}, changed: make(chan struct{}), lists: map[string]*memList{}}
 }
 
 // Replica returns a new process that uses the store, with a session of its
@@ -53,6 +62,16 @@ func (m *Mem) Replica(name string) *Replica {
 		mem: m, name: name, session: &memSession{replica: name},
 		leases: map[*memLease]struct{}{}, owed: map[string]uint64{},
 	}
+}
+
+// touch notes for the lists that key has changed. The caller holds mu.
+func (m *Mem) touch(key string) {
+	for prefix, l := range m.lists {
+		if Under(key, prefix) {
+			l.stale[key] = struct{}{}
+		}
+	}
+	m.signal()
 }
 
 // signal tells every waiter that something changed. The caller holds mu.
@@ -65,7 +84,7 @@ func (m *Mem) signal() {
 func (m *Mem) set(key string, value []byte, session *memSession) uint64 {
 	m.revision++
 	m.entries[key] = memEntry{value: bytes.Clone(value), revision: m.revision, session: session}
-	m.signal()
+	m.touch(key)
 	return m.revision
 }
 
@@ -74,7 +93,7 @@ func (m *Mem) remove(key string, revision uint64) {
 	if e, ok := m.entries[key]; ok && e.revision == revision {
 		m.revision++
 		delete(m.entries, key)
-		m.signal()
+		m.touch(key)
 	}
 }
 
@@ -116,16 +135,42 @@ func (m *Mem) delete(key string, have Revision) error {
 	return nil
 }
 
-// list returns what is under prefix, sorted. The caller holds mu.
+// list returns what is under prefix, sorted; nobody may change it. The caller
+// holds mu.
 func (m *Mem) list(prefix string) []Entry {
-	entries := []Entry{}
-	for key, e := range m.entries {
-		if Under(key, prefix) {
-			entries = append(entries, e.entry(key))
+	l := m.lists[prefix]
+	if l == nil {
+		l = &memList{entries: []Entry{}, stale: map[string]struct{}{}}
+		m.lists[prefix] = l
+		for key := range m.entries {
+			if Under(key, prefix) {
+				l.stale[key] = struct{}{}
+			}
 		}
 	}
-	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
-	return entries
+	if len(l.stale) == 0 {
+		return l.entries
+	}
+	fresh := make([]Entry, 0, len(l.stale))
+	for key := range l.stale {
+		if e, ok := m.entries[key]; ok {
+			fresh = append(fresh, e.entry(key))
+		}
+	}
+	byKey := func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) }
+	slices.SortFunc(fresh, byKey)
+	all := make([]Entry, 0, len(l.entries)+len(fresh))
+	for _, e := range l.entries {
+		for len(fresh) > 0 && fresh[0].Key < e.Key {
+			all, fresh = append(all, fresh[0]), fresh[1:]
+		}
+		if _, ok := l.stale[e.Key]; !ok {
+			all = append(all, e)
+		}
+	}
+	l.entries = append(all, fresh...)
+	clear(l.stale)
+	return l.entries
 }
 
 func (e memEntry) entry(key string) Entry {
