@@ -16,7 +16,11 @@ import (
 	"gatehouse/internal/store"
 )
 
-var simLong = flag.Bool("sim.long", false, "the simulations of days and of thousands of names in full")
+var (
+	simLong     = flag.Bool("sim.long", false, "the simulations of days and of thousands of names in full")
+	simNames    = flag.Int("sim.names", 1000, "names with -sim.long; work grows with the square")
+	simReplicas = flag.Int("sim.replicas", 3, "replicas of them")
+)
 
 // calm is a simulated world without a plan of faults: n names, three replicas.
 func calm(t *testing.T, n int, domain func(int) string, o smallca.Options) *simWorld {
@@ -126,12 +130,12 @@ func TestCAIsDown(t *testing.T) {
 func TestNoLimitIsReached(t *testing.T) {
 	names, limit := 60, 40
 	if *simLong {
-		names, limit = 1000, 300
+		names, limit = *simNames, 300
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := calm(t, names, func(i int) string { return fmt.Sprintf("n%d.d%d.test", i, i/40) }, smallca.Options{Limits: true, NewOrders: limit})
 		w.model = limitModel{orders: limit, domain: 50, set: 5}
-		w.bootAll(3)
+		w.bootAll(*simReplicas)
 		began := time.Now()
 		time.Sleep(30 * time.Minute)
 		waiting := 0
@@ -266,11 +270,11 @@ func TestPackedNames(t *testing.T) {
 func TestRenewalsInTheWindow(t *testing.T) {
 	names, generations := 20, 3
 	if *simLong {
-		names = 500
+		names = *simNames
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := calm(t, names, func(i int) string { return fmt.Sprintf("n%d.example.com", i) }, smallca.Options{Lifetime: 160 * time.Hour})
-		w.bootAll(3)
+		w.bootAll(*simReplicas)
 		w.until(names, time.Hour)
 		w.until(names*generations, time.Duration(generations)*100*time.Hour)
 		time.Sleep(time.Minute)
@@ -295,7 +299,7 @@ func TestRenewalsInTheWindow(t *testing.T) {
 			if most := len(c.Issued) * 20; polls > most {
 				t.Errorf("%d polls for %d certificates", polls, len(c.Issued))
 			}
-			t.Logf("%d renewals, %d in the window; %d polls for %d certificates, each some 82 h in service, by 3 replicas", renewals, in, polls, len(c.Issued))
+			t.Logf("%d renewals, %d in the window; %d polls for %d certificates, each some 82 h in service, by %d replicas", renewals, in, polls, len(c.Issued), *simReplicas)
 		})
 		w.end()
 	})
