@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -293,14 +292,6 @@ func (w *world) terminate(t *testing.T) time.Time {
 	}
 	t.Fatal("no replica has stopped itself")
 	return time.Time{}
-}
-
-func quantile(all []time.Duration, q float64) time.Duration {
-	if len(all) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
 func spread(all []time.Duration) string {
