@@ -224,9 +224,10 @@ func TestTakeover(t *testing.T) {
 			generation := 1
 			for n := range 2 * trials {
 				generation++
-				w.renew(t)
 				verb := []string{"kill", "stop"}[n%2]
-				if !w.obey(t.Context(), verb+" before DNS plan", 30*time.Second) {
+				told := w.tell(verb + " before DNS plan") // first: the whole order may take less than a moment
+				w.renew(t)
+				if !told || !w.taken(t.Context(), 30*time.Second) {
 					t.Fatal("no replica came by")
 				}
 				var at time.Time

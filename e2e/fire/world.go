@@ -188,10 +188,17 @@ func (w *world) generation(id string) int {
 // obey gives the replicas an order and waits until one has taken it; false: none
 // came by that point in time.
 func (w *world) obey(ctx context.Context, order string, patience time.Duration) bool {
+	return w.tell(order) && w.taken(ctx, patience)
+}
+
+// tell gives the order.
+func (w *world) tell(order string) bool {
 	_ = os.Remove(w.order + ".taken")
-	if os.WriteFile(w.order+".new", []byte(order), 0o600) != nil || os.Rename(w.order+".new", w.order) != nil {
-		return false
-	}
+	return os.WriteFile(w.order+".new", []byte(order), 0o600) == nil && os.Rename(w.order+".new", w.order) == nil
+}
+
+// taken waits until somebody takes it.
+func (w *world) taken(ctx context.Context, patience time.Duration) bool {
 	for end := time.Now().Add(patience); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 		if _, err := os.Stat(w.order + ".taken"); err == nil {
 			return true
