@@ -24,7 +24,7 @@ var (
 
 // keptPrefixes are what a replica has to know to serve: without them, or with
 // old ones, it must not order anything, and without the attempts it does not.
-var keptPrefixes = []string{"certificates", "tickets"}
+var keptPrefixes = []string{"certificates", "revocations", "tickets"}
 
 // copyPatience is how long the store may take before a start goes on with the
 // replica's own copy.
