@@ -28,7 +28,7 @@ func (c *client) Revoke(_ context.Context, r Revocation) (string, error) {
 
 func TestRevoked(t *testing.T) {
 	begin := func(t *testing.T) (*smallCA, []*replica, string) {
-		ca := newSmallCA(t, 90*day)
+		ca := newSmallCA(t, 4*day)
 		all := startAll(t, store.NewMem(0), ca, 3, wantNames("a.example.com", "b.example.com"))
 		time.Sleep(time.Hour)
 		return ca, all, ID([]string{"a.example.com"})
@@ -59,7 +59,7 @@ func TestRevoked(t *testing.T) {
 			if orders, _, _ := ca.counts(); orders != 3 {
 				t.Errorf("%d orders", orders)
 			}
-			time.Sleep(70 * day) // the next renewal forgets it
+			time.Sleep(3 * day) // the next renewal forgets it
 			if all[0].has("revocations/ca/" + id) {
 				t.Error("the revocation is still in the store")
 			}
@@ -69,7 +69,7 @@ func TestRevoked(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ca, all, id := begin(t)
 			ask(t, all[0], id, true)
-			time.Sleep(80 * day)
+			time.Sleep(84 * time.Hour)
 			for _, r := range all {
 				if leaf := r.served("a.example.com"); leaf != nil {
 					t.Errorf("%s serves %s", r.name, leaf.SerialNumber)
@@ -124,7 +124,7 @@ func TestRevoked(t *testing.T) {
 // A replica that dies while the CA is asked is followed by another.
 func TestRevocationSurvivesDeath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca := newSmallCA(t, 90*day)
+		ca := newSmallCA(t, 4*day)
 		mem := store.NewMem(0)
 		all := startAll(t, mem, ca, 2, wantNames("a.example.com"))
 		time.Sleep(time.Hour)
