@@ -50,10 +50,10 @@ func (m *machine) find(ctx context.Context) (acmez.Order, bool) {
 	if err := m.step(ctx, "look for an order whose address was lost"); err != nil {
 		return acmez.Order{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, searchFor)
+	bounded, cancel := context.WithTimeout(ctx, searchFor)
 	defer cancel()
-	found, err := m.search(ctx, lists)
-	if err != nil {
+	found, err := m.search(bounded, lists)
+	if err != nil && held(ctx) == nil {
 		m.issuer.log.Info("the account's orders cannot be searched", "order", m.book.key, "err", err, "next", "it is ordered")
 	}
 	if found == nil {

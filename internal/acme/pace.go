@@ -262,7 +262,13 @@ func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why str
 
 // look says until when a bucket is empty, without taking from it, and which.
 func (p *pace) look(ctx context.Context, rules []rule) (until time.Time, why string, err error) {
+	seen := p.seen.Load()
 	for _, r := range rules {
+		// What the watch has not told of is full, but for the last moments: that
+		// is what the model's margin is for. An order may have a hundred names.
+		if seen != nil && seen.buckets[r.bucket].revision == "" {
+			continue
+		}
 		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
 			if at, _ := r.slot(b.Full, time.Now()); at.After(until) && at.Before(time.Now().Add(maxRetryAfter)) {
 				until, why = at, r.text

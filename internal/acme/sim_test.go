@@ -437,6 +437,7 @@ func (w *simWorld) boot(n int) *simReplica {
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.keeper.Run(ctx) })
 	running.Go(func() { _ = r.responder.Run(ctx) })
+	running.Go(func() { _ = i.FollowLimits(ctx) })
 	go func() { running.Wait(); close(r.done) }()
 	return r
 }
