@@ -29,7 +29,7 @@ func pack(now time.Time, size map[string]int, list []Want, v view) []Want {
 		return list
 	}
 	out := make([]Want, 0, len(list))
-	pools := map[string]*pool{}
+	byIssuer := map[string]*packing{}
 	listed := coveredNames(list)
 	for _, w := range list {
 		if !w.FromRule || len(w.Names) != 1 || size[w.Issuer] < 2 || isCovered(listed[w.Issuer], w.Names[0]) {
@@ -38,18 +38,18 @@ func pack(now time.Time, size map[string]int, list []Want, v view) []Want {
 		}
 		n := w.Names[0]
 		id := w.Issuer + "\n" + strings.Join(w.Fallback, "\n")
-		p := pools[id]
+		p := byIssuer[id]
 		if p == nil {
-			p = &pool{issuer: w.Issuer, fallback: w.Fallback, size: min(size[w.Issuer], maxNames), free: map[string]string{}}
-			pools[id] = p
+			p = &packing{issuer: w.Issuer, fallback: w.Fallback, size: min(size[w.Issuer], maxNames), free: map[string]string{}}
+			byIssuer[id] = p
 		}
 		if old, twice := p.free[n]; twice && old <= w.Source {
 			continue
 		}
 		p.free[n] = w.Source
 	}
-	for _, id := range slices.Sorted(maps.Keys(pools)) {
-		out = append(out, pools[id].fill(now, v)...)
+	for _, id := range slices.Sorted(maps.Keys(byIssuer)) {
+		out = append(out, byIssuer[id].fill(now, v)...)
 	}
 	return out
 }
@@ -81,8 +81,8 @@ func isCovered(listed map[string]bool, n string) bool {
 	return below && !strings.HasPrefix(n, "*.") && !isIP(n)
 }
 
-// pool is the names of one issuer that are to be packed.
-type pool struct {
+// packing is the names of one issuer that are to be packed.
+type packing struct {
 	issuer   string
 	fallback []string
 	size     int
@@ -93,7 +93,7 @@ type pool struct {
 	limits   map[string]int       // how many may be in one certificate with a name; none: size
 }
 
-func (p *pool) fill(now time.Time, v view) []Want {
+func (p *packing) fill(now time.Time, v view) []Want {
 	p.learn(v)
 	sources := maps.Clone(p.free)
 	var due []*Certificate
@@ -122,7 +122,7 @@ func (p *pool) fill(now time.Time, v view) []Want {
 
 // certificates are the issuer's, those first that last longest: a name is in the
 // last one it was ordered in.
-func (p *pool) certificates(v view) []*Certificate {
+func (p *packing) certificates(v view) []*Certificate {
 	var list []*Certificate
 	for kk, c := range v.present {
 		if kk.issuer == p.issuer && slices.ContainsFunc(c.Names, func(n string) bool { _, ok := p.free[n]; return ok }) {
@@ -136,7 +136,7 @@ func (p *pool) certificates(v view) []*Certificate {
 }
 
 // left are those of names that are in no certificate yet.
-func (p *pool) left(names []string) []string {
+func (p *packing) left(names []string) []string {
 	var out []string
 	for _, n := range names {
 		if _, ok := p.free[n]; ok {
@@ -147,7 +147,7 @@ func (p *pool) left(names []string) []string {
 }
 
 // take wants a certificate for names, if any of them is in none yet.
-func (p *pool) take(names []string, sources map[string]string) {
+func (p *packing) take(names []string, sources map[string]string) {
 	if len(p.left(names)) == 0 {
 		return
 	}
@@ -164,7 +164,7 @@ func (p *pool) take(names []string, sources map[string]string) {
 }
 
 // begun are the orders under way that were not refused: they are gone on with.
-func (p *pool) begun(v view, sources map[string]string) {
+func (p *packing) begun(v view, sources map[string]string) {
 	for _, kk := range p.keys(maps.Keys(v.ordered)) {
 		names := v.ordered[kk]
 		if a := v.attempts[kk]; a.Failures > a.Unreached || ID(names) != kk.id || len(names) > p.size {
@@ -176,7 +176,7 @@ func (p *pool) begun(v view, sources map[string]string) {
 
 // broken are certificates that were refused: what may stay together does, so
 // that nothing else moves for it.
-func (p *pool) broken(v view, sources map[string]string) {
+func (p *packing) broken(v view, sources map[string]string) {
 	for _, kk := range p.keys(maps.Keys(v.attempts)) {
 		a := v.attempts[kk]
 		if a.Failures <= a.Unreached || len(a.Names) < 2 {
@@ -195,8 +195,8 @@ func (p *pool) broken(v view, sources map[string]string) {
 	}
 }
 
-// keys are those of the pool's issuer, in order.
-func (p *pool) keys(all iter.Seq[key]) []key {
+// keys are those of the issuer, in order.
+func (p *packing) keys(all iter.Seq[key]) []key {
 	var keys []key
 	for kk := range all {
 		if kk.issuer == p.issuer {
@@ -208,7 +208,7 @@ func (p *pool) keys(all iter.Seq[key]) []key {
 }
 
 // rest packs what is left: the refused alone, the others by domain.
-func (p *pool) rest(sources map[string]string) {
+func (p *packing) rest(sources map[string]string) {
 	byLimit := map[int][]string{}
 	for n := range p.free {
 		byLimit[p.limit(n)] = append(byLimit[p.limit(n)], n)
@@ -221,9 +221,9 @@ func (p *pool) rest(sources map[string]string) {
 	}
 }
 
-// learn takes from what is stored what the names of the pool have met with
+// learn takes from what is stored what the names of the packing have met with
 // since they were last in a certificate: refused, or in one that was.
-func (p *pool) learn(v view) {
+func (p *packing) learn(v view) {
 	p.obtained = map[string]time.Time{}
 	for kk, c := range v.present {
 		if kk.issuer != p.issuer {
@@ -256,7 +256,7 @@ func (p *pool) learn(v view) {
 }
 
 // limit is how many names may be in a certificate with n.
-func (p *pool) limit(n string) int {
+func (p *packing) limit(n string) int {
 	switch l := p.limits[n]; {
 	case p.bad[n]:
 		return 1
