@@ -48,6 +48,7 @@ type textTaker interface{ takeText(string) error }
 
 var (
 	typeNode       = reflect.TypeFor[*Node]()
+	typeObjects    = reflect.TypeFor[objects]()
 	typeString     = reflect.TypeFor[string]()
 	typeBool       = reflect.TypeFor[bool]()
 	typeDuration   = reflect.TypeFor[Duration]()
@@ -113,6 +114,10 @@ func (d *decoder) value(n *Node, v reflect.Value, m mode) {
 	}
 	if n.Kind == Scalar && (n.Value == nil || d.same(n, v, t, m) || d.text(n, v, m)) {
 		return // null: what is there stays
+	}
+	if t == typeObjects {
+		d.objects(n, v, m)
+		return
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -274,12 +279,6 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 	if v.IsNil() {
 		v.Set(reflect.MakeMapWithSize(v.Type(), len(n.Fields)))
 	}
-	if nodes, ok := v.Interface().(map[string]*Node); ok && !m.weak && d.origins == nil {
-		for i := range n.Fields {
-			nodes[n.Fields[i].Name] = n.Fields[i].Node
-		}
-		return
-	}
 	elem := v.Type().Elem()
 	var before []reflect.Value
 	if m.weak {
@@ -302,6 +301,18 @@ func (d *decoder) table(n *Node, v reflect.Value, m mode) {
 		}
 		v.SetMapIndex(key, slot)
 	}
+}
+
+// objects keeps the named parts of a Map undecoded.
+func (d *decoder) objects(n *Node, v reflect.Value, m mode) {
+	if n.Kind == Scalar && m.weak && n.Value == "" {
+		return
+	}
+	if n.Kind != Map {
+		d.wrong(n, reflect.TypeFor[map[string]*Node]())
+		return
+	}
+	v.Set(reflect.ValueOf(objects(n.Fields)))
 }
 
 // sameName gives an earlier layer's spelling of a name: sources without case

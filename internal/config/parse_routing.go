@@ -15,10 +15,10 @@ import (
 type (
 	writtenRouting struct {
 		HTTP struct {
-			Routers           map[string]*Node `key:"routers"`
-			Middlewares       map[string]*Node `key:"middlewares"`
-			Services          map[string]*Node `key:"services"`
-			ServersTransports map[string]*Node `key:"serversTransports"`
+			Routers           objects `key:"routers"`
+			Middlewares       objects `key:"middlewares"`
+			Services          objects `key:"services"`
+			ServersTransports objects `key:"serversTransports"`
 		} `key:"http"`
 		TLS struct {
 			Certificates []*Node          `key:"certificates"`
@@ -113,19 +113,19 @@ func ParseRouting(n *Node, provider string) (Routing, []Problem) {
 	if n != nil {
 		p.weak, p.nanos = n.Weak, n.Nanos
 	}
-	for name, node := range sorted(w.HTTP.ServersTransports) {
+	for name, node := range w.HTTP.ServersTransports.sorted() {
 		var t ServersTransport
 		if p.decode("servers transport", name, node, &t) {
 			p.transports[name] = t
 		}
 	}
-	for name, node := range sorted(w.HTTP.Services) {
+	for name, node := range w.HTTP.Services.sorted() {
 		p.service(name, node)
 	}
-	for name, node := range sorted(w.HTTP.Middlewares) {
+	for name, node := range w.HTTP.Middlewares.sorted() {
 		p.middleware(name, node)
 	}
-	for name, node := range sorted(w.HTTP.Routers) {
+	for name, node := range w.HTTP.Routers.sorted() {
 		p.router(name, node)
 	}
 	for i, node := range w.TLS.Certificates {
@@ -135,6 +135,27 @@ func ParseRouting(n *Node, provider string) (Routing, []Problem) {
 		p.tlsOptions(name, node)
 	}
 	return p.out, p.problems
+}
+
+// objects are the fields of a section of named objects, undecoded.
+type objects []Field
+
+// sorted goes through the objects in the order of their names; the last of a
+// name holds.
+func (o objects) sorted() func(yield func(string, *Node) bool) {
+	byName := func(a, b Field) int { return strings.Compare(a.Name, b.Name) }
+	if !slices.IsSortedFunc(o, byName) {
+		o = slices.Clone(o)
+		slices.SortStableFunc(o, byName)
+	}
+	return func(yield func(string, *Node) bool) {
+		for i := range o {
+			again := i+1 < len(o) && o[i+1].Name == o[i].Name
+			if !again && !yield(o[i].Name, o[i].Node) {
+				return
+			}
+		}
+	}
 }
 
 // sorted goes through a map in the order of its keys.
