@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,7 @@ type positions struct {
 }
 
 func newPositions(source string, text []byte) positions {
-	p := positions{source: source, lines: []int{0}, size: len(text)}
+	p := positions{source: source, lines: make([]int, 1, 1+bytes.Count(text, []byte{'\n'})), size: len(text)}
 	for i, c := range text {
 		if c == '\n' {
 			p.lines = append(p.lines, i+1)

@@ -35,7 +35,7 @@ type tomlParser struct {
 	depth    int        // of the header
 	problems []Problem
 	keys     []tomlKey         // of the expressions that are being read
-	names    map[string]string // one text for all keys of a name
+	names    map[string]string // one text for keys that come often
 	room     nodeRoom
 }
 
@@ -63,6 +63,10 @@ type tomlField struct {
 	tables []*tomlTable
 	value  *Node
 }
+
+// mostNames is how many names of keys are remembered, before all are forgotten:
+// those that come again and again soon come again.
+const mostNames = 256
 
 // smallTable is up to how many keys are searched one after the other.
 const smallTable = 8
@@ -92,6 +96,9 @@ func (t *tomlTable) add(name string, o Origin) *tomlField {
 	}
 	if t.index != nil {
 		t.index[name] = len(t.fields)
+	}
+	if t.fields == nil {
+		t.fields = make([]tomlField, 0, 2)
 	}
 	t.fields = append(t.fields, tomlField{name: name, origin: o})
 	return &t.fields[len(t.fields)-1]
@@ -178,6 +185,9 @@ func (p *tomlParser) path(e *unstable.Node) (first, end int) {
 		name, known := p.names[string(k.Data)]
 		if !known {
 			name = string(k.Data)
+			if len(p.names) == mostNames {
+				clear(p.names)
+			}
 			p.names[name] = name
 		}
 		p.keys = append(p.keys, tomlKey{name, int(k.Raw.Offset)})

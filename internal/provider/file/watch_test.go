@@ -252,7 +252,7 @@ func TestStories(t *testing.T) {
 func TestAThousandChanges(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "routes.toml")
-	const routers = 50
+	const routers = 10
 	text := func(n int) string {
 		var s strings.Builder
 		for i := range routers {
