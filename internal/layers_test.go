@@ -71,7 +71,7 @@ var allowed = map[string][]string{
 	"proxy":               {"config", "http1", "middleware", "route", "spread", "upstream", "wire"},
 	"traefik1":            {"config", "store"},
 	"provider/file":       {"config", "filewatch", "provider", "traefik1"},
-	"provider/kubernetes": {"config", "kubeclient", "provider", "traefik1"},
+	"provider/kubernetes": {"config", "kubeclient", "provider", "store", "traefik1"}, // store: the keys that seal its copy
 	"provider/kv":         {"config", "provider", "store", "traefik1"},
 	"store/filestore":     {"store"},
 	"store/etcd2store":    {"store"},

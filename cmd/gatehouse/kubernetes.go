@@ -71,7 +71,9 @@ func (g *gateway) ingresses() *kubernetes.Provider {
 			Zone: k.Zone, HideHost: k.DisablePassHostHeaders,
 		},
 	}
-	if g.static.Store.Directory != "" {
+	// Keys that cannot be read have kept the store from opening.
+	if ring, err := sealRing(g.static.Store); err == nil && g.static.Store.Directory != "" {
+		o.Ring = ring
 		o.Copy = filepath.Join(g.static.Store.Directory, "kubernetes.json.gz")
 	}
 	status := kubernetes.StatusOptions{Client: client, Hold: g.holdStatus, Certificates: g.certificateNews, Replica: g.name, Logger: g.log}

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"gatehouse/internal/store"
 )
 
 // maxCopy bounds what is read of a copy, unpacked.
@@ -22,7 +25,7 @@ func (l *loop) fromCopy(trouble error) {
 	if trouble == nil || l.o.Copy == "" || l.copied {
 		return
 	}
-	o, err := readCopy(l.o.Copy)
+	o, err := readCopy(l.o.Copy, l.o.Ring)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) && !l.copyFailed {
 			l.o.Logger.Warn("the local copy of the cluster's objects is no help", "file", l.o.Copy, "error", err, "next", "the API server is asked until it answers")
@@ -71,7 +74,7 @@ func (l *loop) save() {
 	l.unsaved, l.saving = false, true
 	l.spawn(func() {
 		start := time.Now()
-		err := writeCopy(l.o.Copy, o)
+		err := writeCopy(l.o.Copy, l.o.Ring, o)
 		l.written <- outcome{err, time.Since(start)}
 	})
 }
@@ -98,13 +101,18 @@ type record struct {
 	Secret  *Secret  `json:",omitempty"`
 }
 
-func readCopy(file string) (o Objects, err error) {
-	f, err := os.Open(file)
+// copyName is what a sealed copy is sealed for.
+const copyName = "kubernetes.json.gz"
+
+func readCopy(file string, ring store.Ring) (o Objects, err error) {
+	packed, err := os.ReadFile(file)
 	if err != nil {
 		return o, err
 	}
-	defer func() { _ = f.Close() }()
-	z, err := gzip.NewReader(f)
+	if packed, err = ring.Open(copyName, packed); err != nil {
+		return o, fmt.Errorf("read %s: %w", file, err)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return o, fmt.Errorf("unpack %s: %w", file, err)
 	}
@@ -160,7 +168,14 @@ func (o Objects) records(yield func(record) bool) {
 	}
 }
 
-func writeCopy(file string, o Objects) error {
+func writeCopy(file string, ring store.Ring, o Objects) error {
+	packed, err := pack(o)
+	if err == nil && !ring.Empty() {
+		packed, err = ring.Seal(ring.IDs()[0], copyName, packed)
+	}
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
@@ -169,15 +184,25 @@ func writeCopy(file string, o Objects) error {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // after the rename there is none
-	z, _ := gzip.NewWriterLevel(f, gzip.BestSpeed)
-	e := json.NewEncoder(z)
-	for r := range o.records {
-		if err = e.Encode(r); err != nil {
-			break
-		}
-	}
-	if err = errors.Join(err, z.Close(), f.Sync(), f.Close()); err != nil {
+	_, err = f.Write(packed)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+func pack(o Objects) ([]byte, error) {
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	e := json.NewEncoder(z)
+	for r := range o.records {
+		if err := e.Encode(r); err != nil {
+			return nil, err
+		}
+	}
+	err = z.Close()
+	return packed.Bytes(), err
 }

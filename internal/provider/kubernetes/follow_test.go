@@ -13,6 +13,7 @@ import (
 	"gatehouse/e2e/rig/kube"
 	"gatehouse/internal/config"
 	"gatehouse/internal/kubeclient"
+	"gatehouse/internal/store"
 )
 
 const webObjects = `apiVersion: v1
@@ -160,7 +161,7 @@ func TestFollow(t *testing.T) {
 		t.Error("the old address is still there")
 	}
 	for deadline := time.Now().Add(copyEvery + 5*time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if kept, err := readCopy(file); err == nil && len(kept.Secrets) == 1 && kept.Slices[0].Endpoints[0].Address == "10.1.0.2" {
+		if kept, err := readCopy(file, store.Ring{}); err == nil && len(kept.Secrets) == 1 && kept.Slices[0].Endpoints[0].Address == "10.1.0.2" {
 			break
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"gatehouse/internal/config"
 	"gatehouse/internal/kubeclient"
+	"gatehouse/internal/store"
 )
 
 // name of the provider, which qualifies what it publishes: web@kubernetes.
@@ -42,6 +43,7 @@ type Options struct {
 	// Copy is the file in which the objects are kept for a start without the
 	// API server; "": there is none.
 	Copy   string
+	Ring   store.Ring   // seals the copy; empty: its mode protects it
 	Found  func(Result) // is told of each result, after it is published; nil: nobody
 	Logger *slog.Logger
 }

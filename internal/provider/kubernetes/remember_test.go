@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/store"
 )
 
 // change changes something at random, as the API server would: objects are
@@ -141,17 +143,33 @@ func TestOneIngressChanges(t *testing.T) {
 	}
 }
 
-// What the API's objects are stripped to says the same in the copy.
+// What the API's objects are stripped to says the same in the copy, which is sealed
+// where there are keys.
 func TestCopy(t *testing.T) {
 	file := t.TempDir() + "/copy.json.gz"
+	keys, err := store.ParseRing(base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for seed := range uint64(20) {
 		o := tenant{rand.New(rand.NewPCG(seed, 4)), "one", time.Unix(0, 0).UTC()}.objects()
 		o.Classes = []*Class{{Name: "edge", Controller: Controller, Default: true}}
 		o.Secrets = []*Secret{{Name: Name{"one", "tls"}, Ours: true, Data: map[string][]byte{"tls.crt": {1}}}}
-		if err := writeCopy(file, o); err != nil {
+		var ring store.Ring
+		if seed%2 == 1 {
+			ring = keys
+		}
+		if err := writeCopy(file, ring, o); err != nil {
 			t.Fatal(err)
 		}
-		back, err := readCopy(file)
+		text, err := os.ReadFile(file)
+		if err != nil || (store.SealedUnder(text) != "") != (seed%2 == 1) {
+			t.Fatalf("seed %d: sealed under %q, %v", seed, store.SealedUnder(text), err)
+		}
+		if _, err := readCopy(file, store.Ring{}); (err != nil) != (seed%2 == 1) {
+			t.Fatalf("seed %d: without the key: %v", seed, err)
+		}
+		back, err := readCopy(file, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
