@@ -82,7 +82,7 @@ func (g *gateway) ingresses() *kubernetes.Provider {
 	}
 	g.status = kubernetes.NewStatus(status)
 	o.Found = g.status.Found
-	g.certs.deliverer = kubestore.NewDeliverer(kubestore.DelivererOptions{Client: client, Store: g.shared, Pair: cert.Pair, Logger: g.log})
+	g.certs.deliverer = kubestore.NewDeliverer(kubestore.DelivererOptions{Client: client, Store: g.shared, Pair: cert.Pair, Namespaces: k.Namespaces, Logger: g.log})
 	return kubernetes.New(o)
 }
 

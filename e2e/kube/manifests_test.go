@@ -219,6 +219,9 @@ func TestRights(t *testing.T) {
 			s.Apply(t, strings.Replace(ingress, "hosts: [", "hosts: [more."+zone+", ", 1))
 			s.delivered(t, "office-tls", "app."+zone, "more."+zone)
 			s.stir(t)
+			if mode != "secrets" {
+				s.sweeps(t)
+			}
 			calls := s.calls(t)
 			for _, c := range calls {
 				if (c.Response.Code == 401 || c.Response.Code == 403) && !asks(mode, c) {
@@ -276,6 +279,26 @@ func (s *stage) stir(t *testing.T) {
 		}
 	}
 	t.Error("the third replica does not leave")
+}
+
+// sweeps makes a Secret go that was delivered for an Ingress nobody has any more.
+func (s *stage) sweeps(t *testing.T) {
+	t.Helper()
+	s.Apply(t, `apiVersion: v1
+kind: Secret
+metadata: {name: old-tls, namespace: default, labels: {app.kubernetes.io/managed-by: gatehouse}, annotations: {gatehouse/delivered: "old.mydomain.com", gatehouse/unwanted-since: "2020-01-01T00:00:00Z"}}
+type: kubernetes.io/tls
+stringData: {tls.crt: a, tls.key: b}
+`)
+	if out, err := s.Kubectl(t.Context(), "", "delete", "ingress", "office"); err != nil {
+		t.Fatal(err, out)
+	}
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err := s.Do(t.Context(), "GET", "/api/v1/namespaces/default/secrets/old-tls", nil, nil); kube.IsCode(err, 404) {
+			return
+		}
+	}
+	t.Error("what was delivered for an Ingress that is gone is still there")
 }
 
 // The API server takes the manifests of each mode.

@@ -44,12 +44,15 @@ type DelivererOptions struct {
 	Client *kubeclient.Client
 	Store  store.Store // whose certificates are delivered
 	Pair   func(value []byte) (chain, key []byte, ok bool)
-	Logger *slog.Logger // nil: nothing is logged
+	// Namespaces are those in which delivered Secrets that no Ingress names any more
+	// are removed after a day; empty: all.
+	Namespaces []string
+	Logger     *slog.Logger // nil: nothing is logged
 }
 
 // Deliverer copies certificates of the store into Secrets that others named. A
-// Secret that is there and not of its making is never written; one whose
-// certificate nobody wants any more is left as it is. Every replica may run one:
+// Secret that is there and not of its making is never written; one of its making
+// that no Ingress names any more is removed after a day. Every replica may run one:
 // they write the same. Its methods may be called from any goroutine.
 type Deliverer struct {
 	o       DelivererOptions
@@ -62,6 +65,9 @@ type Deliverer struct {
 	pairs    []pair
 	known    bool               // pairs are what the store holds
 	outcomes map[string]outcome // by key of the delivery
+	sweepAt  time.Time
+
+	sweepTrouble string // of the last sweep; used by Run alone
 }
 
 // pair is a certificate of the store.
@@ -82,12 +88,14 @@ func NewDeliverer(o DelivererOptions) *Deliverer {
 	return &Deliverer{
 		o: o, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), secrets: kubeclient.Secrets(o.Client),
 		changed: make(chan struct{}, 1), outcomes: map[string]outcome{},
+		sweepAt: time.Now().Add(sweepEvery),
 	}
 }
 
 // Want sets all deliveries there shall be.
 func (d *Deliverer) Want(list []Delivery) {
 	d.mu.Lock()
+	d.sweepIfLess(list)
 	d.wanted = slices.Clone(list)
 	d.mu.Unlock()
 	d.wake()
@@ -122,7 +130,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	defer cancel()
 	wg.Go(func() { d.follow(ctx) })
 	for {
-		timer := time.NewTimer(d.turn(ctx))
+		timer := time.NewTimer(min(d.turn(ctx), d.swept(ctx)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -244,12 +252,13 @@ func (d *Deliverer) deliver(ctx context.Context, w Delivery, p pair) error {
 		return fmt.Errorf("deliver the certificate: %w", err)
 	case secret.Labels[labelManaged] != managedBy || secret.Annotations[noteDelivered] == "":
 		return fmt.Errorf("deliver the certificate to secret %s: %w", w.key(), errForeign)
-	case bytes.Equal(secret.Data[corev1.TLSCertKey], p.chain) && bytes.Equal(secret.Data[corev1.TLSPrivateKeyKey], p.key):
+	case secret.Annotations[noteUnwanted] == "" && bytes.Equal(secret.Data[corev1.TLSCertKey], p.chain) && bytes.Equal(secret.Data[corev1.TLSPrivateKeyKey], p.key):
 		return nil
 	}
 	if secret.Annotations == nil {
 		secret.Annotations = map[string]string{}
 	}
+	delete(secret.Annotations, noteUnwanted)
 	secret.Annotations[noteDelivered] = strings.Join(w.Names, ",")
 	secret.Data = map[string][]byte{corev1.TLSCertKey: p.chain, corev1.TLSPrivateKeyKey: p.key}
 	if _, err := write(ctx, secret); err != nil {
