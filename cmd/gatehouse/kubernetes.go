@@ -68,7 +68,7 @@ func (g *gateway) ingresses() *kubernetes.Provider {
 		Client: client, Namespaces: k.Namespaces, LabelSelector: k.LabelSelector, Logger: g.log,
 		Settings: kubernetes.Settings{
 			IngressClass: k.IngressClass, Selected: k.LabelSelector != "", ExternalNames: k.AllowExternalNameServices,
-			Zone: k.Zone, HideHost: k.DisablePassHostHeaders,
+			Zone: k.Zone, HideHost: k.DisablePassHostHeaders, Resolvers: g.certs.resolvers(),
 		},
 	}
 	// Keys that cannot be read have kept the store from opening.

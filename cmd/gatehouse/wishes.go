@@ -14,7 +14,8 @@ import (
 
 // wished turns wishes into what the keeper shall keep, where somebody issues:
 // the local CA its own names, else ACME. Names no CA would issue for are left
-// out; the default certificate answers for them. What shall stand in a Secret
+// out; the default certificate answers for them. A wish may name who of the two
+// issues; the local CA issues its own names alone. What shall stand in a Secret
 // that somebody named is delivered there.
 func (c *certificates) wished(wishes []config.Wish) ([]cert.Want, []config.Problem) {
 	var wants []cert.Want
@@ -28,9 +29,14 @@ func (c *certificates) wished(wishes []config.Wish) ([]cert.Want, []config.Probl
 	}
 	for _, w := range wishes {
 		names := w.Domain.Names()
-		if c.local != nil && !slices.ContainsFunc(names, func(n string) bool { return !covers(c.static.LocalCA.Domains, n) }) {
+		own := c.local != nil && !slices.ContainsFunc(names, func(n string) bool { return !covers(c.static.LocalCA.Domains, n) })
+		if own && (w.Resolver != "acme" || c.acme == nil) {
 			want(w, names, c.local.ID())
 			continue
+		}
+		if w.Resolver == "local" && c.local != nil {
+			problems = append(problems, config.Problem{Origin: w.Origin, Object: "certificate " + names[0], Warning: true,
+				Message: "the local CA issues only names it is configured for; another issues this one if it can", Allowed: strings.Join(c.static.LocalCA.Domains, ", ")})
 		}
 		if c.acme == nil {
 			continue
@@ -49,6 +55,18 @@ func (c *certificates) wished(wishes []config.Wish) ([]cert.Want, []config.Probl
 		c.deliverer.Want(slices.Collect(maps.Values(all)))
 	}
 	return wants, problems
+}
+
+// resolvers are the names of those who issue.
+func (c *certificates) resolvers() []string {
+	var names []string
+	if c.acme != nil {
+		names = append(names, "acme")
+	}
+	if c.local != nil {
+		names = append(names, "local")
+	}
+	return names
 }
 
 // deliveries are one for each Secret.

@@ -1,41 +1,34 @@
 package main
 
 import (
+	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"gatehouse/internal/acme"
 	"gatehouse/internal/config"
-	"gatehouse/internal/store/kubestore"
+	"gatehouse/internal/localca"
 )
 
-// One Secret holds one certificate: the first that is wished for there.
-func TestDeliveries(t *testing.T) {
-	wish := func(namespace, secret string) config.Wish {
-		return config.Wish{Secret: config.SecretName{Namespace: namespace, Name: secret}}
+// A wish may name who of the two issues; the local CA keeps to its own names.
+func TestWishNamesItsResolver(t *testing.T) {
+	c := &certificates{
+		static: &config.Static{ACME: &config.ACME{}, LocalCA: &config.LocalCA{Domains: []string{"*.example.com"}}},
+		acme:   new(acme.Issuer), local: localca.New(localca.Options{}),
 	}
-	d := deliveries{}
-	for i, c := range []struct {
-		wish    config.Wish
-		names   []string
-		refused bool
+	if got := c.resolvers(); !slices.Equal(got, []string{"acme", "local"}) {
+		t.Errorf("resolvers %q", got)
+	}
+	for _, w := range []struct {
+		resolver, name string
+		local          bool
+		problems       int
 	}{
-		{wish("shop", "tls"), []string{"b.example.com", "A.example.com"}, false},
-		{wish("shop", "tls"), []string{"a.example.com", "b.example.com"}, false},
-		{wish("shop", "tls"), []string{"c.example.com"}, true},
-		{wish("bank", "tls"), []string{"c.example.com"}, false},
-		{wish("shop", ""), []string{"d.example.com"}, false},
-		{wish("shop", "bad"), []string{"not a name"}, false},
+		{"", "a.example.com", true, 0}, {"", "a.example.org", false, 0}, {"local", "a.example.com", true, 0},
+		{"acme", "a.example.com", false, 0}, {"local", "a.example.org", false, 1},
 	} {
-		if p := d.add(c.wish, c.names); (p != nil) != c.refused {
-			t.Errorf("wish %d: problem %v", i, p)
+		wants, problems := c.wished([]config.Wish{{Domain: config.Domain{Main: w.name}, Resolver: w.resolver}})
+		if len(wants) != 1 || (wants[0].Issuer == c.local.ID()) != w.local || len(problems) != w.problems {
+			t.Errorf("%+v: %+v, %v", w, wants, problems)
 		}
-	}
-	want := deliveries{
-		{Namespace: "shop", Name: "tls"}: kubestore.Delivery{Namespace: "shop", Name: "tls", Names: []string{"a.example.com", "b.example.com"}},
-		{Namespace: "bank", Name: "tls"}: kubestore.Delivery{Namespace: "bank", Name: "tls", Names: []string{"c.example.com"}},
-	}
-	if diff := cmp.Diff(want, d); diff != "" {
-		t.Errorf("deliveries (-want +got):\n%s", diff)
 	}
 }

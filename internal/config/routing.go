@@ -178,9 +178,10 @@ type Certificate struct {
 
 // Wish asks for a certificate for names that are served, if anybody issues.
 type Wish struct {
-	Origin Origin
-	Domain Domain
-	Secret SecretName // of Kubernetes, where it shall stand as well; no name: nowhere
+	Origin   Origin
+	Domain   Domain
+	Resolver string     // who shall issue, as in RouterTLS; "": whoever would anyway
+	Secret   SecretName // of Kubernetes, where it shall stand as well; no name: nowhere
 }
 
 // SecretName names a Secret of Kubernetes.

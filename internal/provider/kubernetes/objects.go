@@ -42,6 +42,8 @@ type Settings struct {
 	// HideHost: servers see their own address as host, where no annotation
 	// says otherwise.
 	HideHost bool
+	// Resolvers are the names of those who issue certificates here.
+	Resolvers []string
 }
 
 // Result is what Objects mean.
@@ -80,6 +82,7 @@ const (
 	SecretUnusable    = "SecretUnusable"
 	AnnotationProblem = "AnnotationProblem"
 	RouteRefused      = "RouteRefused"
+	IssuerUnknown     = "IssuerUnknown"
 	KindUnread        = "KindUnread"
 )
 

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func (tr *Translator) begin(o Objects, s Settings) {
 	for _, kind := range slices.Sorted(maps.Keys(o.Unread)) {
 		fmt.Fprintf(&unread, "%s: %v\n", kind, o.Unread[kind])
 	}
-	if tr.settings != s || tr.unread != unread.String() {
+	if !reflect.DeepEqual(tr.settings, s) || tr.unread != unread.String() {
 		*tr = Translator{settings: s, unread: unread.String(), blind: o.Unread["endpointslices"] != nil, certificates: tr.certificates}
 	}
 	if tr.certificates == nil {

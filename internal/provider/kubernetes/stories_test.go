@@ -216,6 +216,9 @@ func tell(t testing.TB, result Result) string {
 	}
 	for _, w := range r.Wishes {
 		fmt.Fprintf(&b, "wish for %v", w.Domain.Names())
+		if w.Resolver != "" {
+			fmt.Fprintf(&b, " from %s", w.Resolver)
+		}
 		if w.Secret.Name != "" {
 			fmt.Fprintf(&b, " in Secret %s/%s", w.Secret.Namespace, w.Secret.Name)
 		}

@@ -55,6 +55,8 @@ func (tr *Translator) certificate(s *Secret) checked {
 // hosts for and has no Secret of.
 func (t *translation) tls(in *Ingress) {
 	acme := strings.ToLower(in.Annotations[acmeAnnotation])
+	asked, resolver := t.issuer(in)
+	asked = asked || acme == "true"
 	for i, entry := range in.Spec.TLS {
 		o := originOf(in, fmt.Sprintf("spec.tls[%d]", i))
 		if entry.SecretName != "" && t.brought(in, entry.SecretName, o) {
@@ -65,15 +67,34 @@ func (t *translation) tls(in *Ingress) {
 			hosts = t.owned(in, ruleHosts(in))
 		}
 		if acme != "false" {
-			t.wish(o, config.SecretName{Namespace: in.Namespace, Name: entry.SecretName}, hosts...)
+			t.wish(o, resolver, config.SecretName{Namespace: in.Namespace, Name: entry.SecretName}, hosts...)
 		}
 	}
-	asked := acme == "true" || slices.ContainsFunc(wishes, func(a string) bool { return in.Annotations[a] != "" })
 	if asked && len(in.Spec.TLS) == 0 {
 		for _, host := range t.owned(in, ruleHosts(in)) {
-			t.wish(originOf(in, "spec.rules"), config.SecretName{}, host)
+			t.wish(originOf(in, "spec.rules"), resolver, config.SecretName{}, host)
 		}
 	}
+}
+
+// issuer reads who shall issue, in cert-manager's words: an issuer there is the
+// resolver of the same name here. One that is not here is told of, and whoever
+// would issue anyway does: a certificate of another CA serves better than none.
+func (t *translation) issuer(in *Ingress) (asked bool, resolver string) {
+	for _, key := range wishes {
+		named := in.Annotations[key]
+		switch {
+		case named == "":
+			continue
+		case slices.Contains(t.settings.Resolvers, named):
+			return true, named
+		case len(t.settings.Resolvers) > 0:
+			t.find(in, IssuerUnknown, config.Problem{Origin: originOf(in, key), Warning: true, Allowed: strings.Join(t.settings.Resolvers, ", "),
+				Message: fmt.Sprintf("there is no certificate resolver %q here; the default one issues", named)})
+		}
+		return true, ""
+	}
+	return false, ""
 }
 
 func ruleHosts(in *Ingress) []string {
@@ -95,9 +116,9 @@ func (t *translation) owned(in *Ingress, hosts []string) []string {
 	return list
 }
 
-func (t *translation) wish(o config.Origin, secret config.SecretName, hosts ...string) {
+func (t *translation) wish(o config.Origin, resolver string, secret config.SecretName, hosts ...string) {
 	if len(hosts) > 0 {
-		t.now.wishes = append(t.now.wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}, Secret: secret})
+		t.now.wishes = append(t.now.wishes, config.Wish{Origin: o, Domain: config.Domain{Main: hosts[0], SANs: hosts[1:]}, Resolver: resolver, Secret: secret})
 	}
 }
 
