@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,9 @@ func TestImage(t *testing.T) {
 		t.Error("built twice, it is not the same")
 	}
 	layout := filepath.Join(dir, "layout")
-	unpack(t, a, layout)
+	if err := extract(bytes.NewReader(a), layout); err != nil {
+		t.Fatal(err)
+	}
 
 	crane := rig.Binary(t, "crane")
 	registry := fmt.Sprintf("127.0.0.1:%d", rig.Port(t))
@@ -79,6 +82,9 @@ func TestImage(t *testing.T) {
 	}
 	export := filepath.Join(dir, "export.tar")
 	run("export", name, export, "--platform", "linux/amd64")
+	if err := runs(t.Context(), filepath.Join(dir, "root"), export, "amd64"); err != nil && runtime.GOARCH == "amd64" {
+		t.Error(err)
+	}
 	text = list(t, export)
 	if want := "etc etc/ssl etc/ssl/certs etc/ssl/certs/ca-certificates.crt gatehouse tmp"; text != want {
 		t.Errorf("it holds %s, want %s", text, want)
@@ -89,35 +95,6 @@ func TestRoots(t *testing.T) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(roots()) || bytes.Count(roots(), []byte("BEGIN CERTIFICATE")) < 80 {
 		t.Error("these are no root certificates")
-	}
-}
-
-// unpack unpacks a tar of files and folders.
-func unpack(t *testing.T, text []byte, dir string) {
-	t.Helper()
-	r := tar.NewReader(bytes.NewReader(text))
-	for {
-		h, err := r.Next()
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, h.Name)
-		if h.Typeflag == tar.TypeDir {
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		content, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -32,8 +33,16 @@ func main() {
 	out := flag.String("o", "bin/gatehouse-image.tar", "file to write")
 	name := flag.String("name", "gatehouse:latest", "name of the image")
 	archs := flag.String("arch", "amd64,arm64", "architectures")
+	tried := flag.Bool("try", false, "have a registry take it, and run it for each architecture; needs e2e/tools/emulator")
 	flag.Parse()
-	if err := write(*out, *name, strings.Split(*archs, ",")); err != nil {
+	list := strings.Split(*archs, ",")
+	err := write(*out, *name, list)
+	if err == nil && *tried {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		err = try(ctx, *out, list)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
