@@ -41,7 +41,7 @@ func (w *world) router() config.Router {
 		r.EntryPoints = append(r.EntryPoints, w.pick("http", "http", "https", "https", "other"))
 	}
 	if w.IntN(4) == 0 {
-		r.TLS = &config.RouterTLS{CertResolver: w.pick("", "acme")}
+		r.TLS = &config.RouterTLS{CertResolver: w.pick("", "acme"), Options: w.pick("", "", "o0@f", "o1@f")}
 	}
 	if w.IntN(4) == 0 {
 		r.PassHostHeader = new(w.IntN(2) == 0)
@@ -77,6 +77,7 @@ func (w *world) service() config.Service {
 // change gives a routing like r, of new values all through.
 func (w *world) change(r config.Routing) config.Routing {
 	n := config.Routing{Routers: maps.Clone(r.Routers), Services: maps.Clone(r.Services), Middlewares: maps.Clone(r.Middlewares)}
+	n.TLSOptions = map[string]config.TLSOptions{w.pick("o0@f", "o1@f"): {}}
 	if len(r.Routers) > 0 && w.IntN(3) == 0 { // what did not change may be the same
 		n.Routers, n.Middlewares = r.Routers, r.Middlewares
 		n.Services[fmt.Sprint("s", w.IntN(5), "@f")] = w.service()

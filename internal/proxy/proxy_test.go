@@ -387,6 +387,29 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
+// BenchmarkKept is what a snapshot keeps, for each route with two servers.
+func BenchmarkKept(b *testing.B) {
+	const n = 10_000
+	r := manyRoutes(n)
+	reg := upstream.NewRegistry(upstream.Options{})
+	defer reg.Close()
+	var kept uint64
+	for b.Loop() {
+		before := heap()
+		s, _ := proxy.Compile(r, reg, options())
+		kept = heap() - before
+		s.Discard()
+	}
+	b.ReportMetric(float64(kept)/n, "B/route")
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
 // BenchmarkRecompile is a compile after the servers of one service changed.
 func BenchmarkRecompile(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
