@@ -67,7 +67,7 @@ func changeSource(rnd *rand.Rand, r Routing) Routing {
 
 // FuzzMerger: whatever was merged before, the result is that of Merge.
 func FuzzMerger(f *testing.F) {
-	for seed := range uint64(60) {
+	for seed := range uint64(20) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {

@@ -71,7 +71,7 @@ func randomServices(r *rand.Rand, ca string) map[string]config.Service {
 // FuzzBuild: whatever came before, a build gives what it gives a registry that
 // knows nothing, and nothing stays of it in the end.
 func FuzzBuild(f *testing.F) {
-	for seed := range uint64(40) {
+	for seed := range uint64(25) {
 		f.Add(seed)
 	}
 	roots := []string{"no certificate", selfSigned(f), selfSigned(f)}
