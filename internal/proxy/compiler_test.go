@@ -140,7 +140,7 @@ func fileBuilders(file string) map[string]middleware.Builder {
 // FuzzCompiler: whatever was compiled before, the result is that of a compile
 // from scratch: what is shown, what is told, and what is answered.
 func FuzzCompiler(f *testing.F) {
-	for seed := range uint64(40) {
+	for seed := range uint64(60) {
 		f.Add(seed)
 	}
 	var servers []string
