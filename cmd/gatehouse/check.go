@@ -51,6 +51,7 @@ func check(ctx context.Context, args []string, out, errOut io.Writer) error {
 		options := compileOptions(loaded.Static, quiet)
 		options.Known = problems
 		snapshot, compiled := proxy.Compile(withDefaults(merged, loaded.Static), registry, options)
+		compiled = append(compiled, checkTLSOptions(merged.TLSOptions)...)
 		for _, p := range append(more, compiled...) {
 			fmt.Fprintln(errOut, kindOf(p), p)
 		}

@@ -58,9 +58,9 @@ func (h *hostTLS) add(name string, how entrypoint.TLSOptions) *entrypoint.HostTL
 // host is served at no moment with less than one of the two demands. Options
 // that cannot be had are problems; their hosts are refused.
 func (h *hostTLS) prepare(r config.Routing, snap *proxy.Snapshot) []config.Problem {
-	b := setBuilder{options: r.TLSOptions, read: map[string]readOptions{}}
+	b := newSetBuilder(r.TLSOptions)
 	for _, p := range h.points {
-		p.next = h.build(p, &b, snap.TLSHosts(p.name))
+		p.next = h.build(p, b, snap.TLSHosts(p.name))
 		both := maps.Clone(p.table)
 		if both == nil {
 			both = map[string]*entrypoint.TLSSet{}
@@ -114,6 +114,22 @@ type setBuilder struct {
 	options  map[string]config.TLSOptions
 	read     map[string]readOptions
 	problems []config.Problem
+}
+
+func newSetBuilder(options map[string]config.TLSOptions) *setBuilder {
+	return &setBuilder{options: options, read: map[string]readOptions{}}
+}
+
+// checkTLSOptions finds what is wrong with options, used or not.
+func checkTLSOptions(options map[string]config.TLSOptions) []config.Problem {
+	b := newSetBuilder(options)
+	for _, name := range sortedKeys(options) {
+		if o, ok := b.of(name); ok {
+			_, problems := entrypoint.TLSConfig(o.over(entrypoint.TLSOptions{}))
+			b.note(problems)
+		}
+	}
+	return b.problems
 }
 
 type readOptions struct {
