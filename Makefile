@@ -29,8 +29,8 @@ kube: tools ## the same on a Kubernetes of its own: real API server, three repli
 	@$(GO) run ./e2e/kube
 
 .PHONY: image
-image: ## an OCI image for amd64 and arm64, without a container engine: bin/gatehouse-image.tar
-	@$(GO) run ./e2e/image
+image: ## an OCI image for amd64 and arm64, without a container engine: bin/gatehouse-image.tar; IMAGE=-try runs it, arm64 emulated
+	@$(GO) run ./e2e/image $(IMAGE)
 
 .PHONY: test
 test: tools check ## everything: checks, unit, conformance, end to end (fetches what it needs into .cache/)
@@ -61,6 +61,10 @@ tools: ## the real servers tests use, into .cache/ (once)
 bench: build ## side by side with nginx, HAProxy, Caddy, and the binary TRAEFIK names; BENCH=-quick: a minute
 	@bench/tools/fetch
 	@$(GO) run ./bench -write $(BENCH)
+
+.PHONY: scale
+scale: tools ## 5,000 Ingresses on a real API server, beside the Traefik that TRAEFIK names; SCALE='-ingresses 100'
+	@$(GO) run ./e2e/scale $(SCALE)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, 30 s each
