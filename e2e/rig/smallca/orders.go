@@ -301,7 +301,7 @@ func (ca *CA) sign(o *order, csr *x509.CertificateRequest) {
 	}
 	ideal := leaf.NotAfter.Add(-left)
 	id := ariID(leaf)
-	i := &Issued{ID: id, Names: o.names, Serial: leaf.SerialNumber.Text(16), Leaf: leaf, At: o.made, Replaces: o.replaces,
+	i := &Issued{ID: id, Names: o.names, Serial: leaf.SerialNumber.Text(16), Leaf: leaf, At: o.made, Signed: time.Now(), Replaces: o.replaces,
 		InWindow: o.inWindow, start: ideal.Add(-ca.o.Lifetime / 100), end: ideal.Add(ca.o.Lifetime / 100)}
 	ca.issued[id], ca.known[o.names] = i, true
 	ca.Log.Issued = append(ca.Log.Issued, i)

@@ -96,6 +96,7 @@ type Issued struct {
 	Serial   string
 	Leaf     *x509.Certificate
 	At       time.Time // when it was ordered
+	Signed   time.Time // when the order was finalized
 	Replaces string    // identifier; "": none
 	// InWindow: it was ordered inside the window of what it replaces.
 	InWindow bool
