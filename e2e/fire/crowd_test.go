@@ -204,8 +204,9 @@ func TestManyRenewals(t *testing.T) {
 	})
 	reaches(t, 2*time.Minute, "at rest", func() error {
 		time.Sleep(time.Second)
-		if n := c.left(t.Context(), "orders") + c.left(t.Context(), "requests"); n != 0 {
-			return fmt.Errorf("%d journals and requests", n)
+		// A request may stay, older than its certificate, if the lease was lost.
+		if n := c.left(t.Context(), "orders"); n != 0 {
+			return fmt.Errorf("%d journals", n)
 		}
 		return nil
 	})
