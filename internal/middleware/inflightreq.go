@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"net/http"
-	"strings"
 	"sync"
 
 	"gatehouse/internal/config"
@@ -28,7 +27,7 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 	if hasError(problems) {
 		return Middleware{}, problems
 	}
-	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]int64)} })
+	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]*int64)} })
 	m := Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s := client(r)
@@ -53,27 +52,29 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 // inFlight counts requests under way; its memory is bounded by them.
 type inFlight struct {
 	mu     sync.Mutex
-	counts map[source]int64
+	counts map[source]*int64
 }
 
 func (f *inFlight) enter(s source, most int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := f.counts[s]
-	if n >= most {
+	if n == nil {
+		n = new(int64)
+		f.counts[s.kept()] = n
+	}
+	if *n >= most {
 		return false
 	}
-	if n == 0 {
-		s.text = strings.Clone(s.text) // not the whole request head
-	}
-	f.counts[s] = n + 1
+	*n++
 	return true
 }
 
 func (f *inFlight) leave(s source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.counts[s]--; f.counts[s] <= 0 {
+	n := f.counts[s]
+	if *n--; *n <= 0 {
 		delete(f.counts, s)
 	}
 }

@@ -247,3 +247,42 @@ func TestBothFormsCountTogether(t *testing.T) {
 		}
 	}
 }
+
+// TestCountsOutliveRequests: a stage sees texts that are bytes of a buffer; what
+// is counted must not change with it.
+func TestCountsOutliveRequests(t *testing.T) {
+	rules := http1.DefaultRules()
+	exchange := func() (x *wire.Exchange, gone func()) {
+		req, head := new(http1.Request), []byte("GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+		req.Reset()
+		if n, why := req.Parse(head, &rules); n != len(head) {
+			t.Fatal(why)
+		}
+		return &wire.Exchange{Req: req, Remote: "192.0.2.1:1234"}, func() { copy(head, strings.Repeat("x", len(head))) }
+	}
+	flight := mustDeclare(t, "inFlightReq", "amount = 2")
+	for range 3 {
+		first, end1 := exchange()
+		second, end2 := exchange()
+		if !flight.Stage.Pass(first) || !flight.Stage.Pass(second) {
+			t.Fatal("two requests are too many")
+		}
+		flight.Stage.Leave(second, true)
+		end2()
+		if third, _ := exchange(); !flight.Stage.Pass(third) || flight.Stage.Pass(third) {
+			t.Fatal("the second has left, and the first is there")
+		} else {
+			flight.Stage.Leave(third, true)
+		}
+		flight.Stage.Leave(first, true)
+		end1()
+	}
+	rate := mustDeclare(t, "rateLimit", "average = 1\nperiod = \"1h\"\nburst = 3\nsourceCriterion = {requestHost = true}")
+	for i := range 5 {
+		x, end := exchange()
+		if passed := rate.Stage.Pass(x); passed != (i < 3) {
+			t.Errorf("rate %d: passed %v", i, passed)
+		}
+		end()
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -86,14 +85,14 @@ type limiter struct {
 	seed     maphash.Seed
 	shards   [shards]struct {
 		sync.Mutex
-		full map[source]time.Duration // since start
+		full map[source]*time.Duration // since start
 	}
 }
 
 func newLimiter(interval time.Duration, burst int64) *limiter {
 	l := &limiter{interval: interval, depth: interval * time.Duration(burst), start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].full = make(map[source]time.Duration)
+		l.shards[i].full = make(map[source]*time.Duration)
 	}
 	return l
 }
@@ -104,18 +103,19 @@ func (l *limiter) take(s source) time.Duration {
 	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
 	shard.Lock()
 	defer shard.Unlock()
-	full, known := shard.full[s]
-	next := max(full, now) + l.interval
-	if wait := next - now - l.depth; wait > 0 {
-		return wait
-	}
-	if !known {
+	full := shard.full[s]
+	if full == nil {
 		if len(shard.full) >= shardSize {
 			forget(shard.full, now)
 		}
-		s.text = strings.Clone(s.text) // not the whole request head
+		full = new(time.Duration)
+		shard.full[s.kept()] = full
 	}
-	shard.full[s] = next
+	next := max(*full, now) + l.interval
+	if wait := next - now - l.depth; wait > 0 {
+		return wait
+	}
+	*full = next
 	return 0
 }
 
@@ -139,23 +139,23 @@ func (l *limiter) give(s source) {
 	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
 	shard.Lock()
 	defer shard.Unlock()
-	if full, known := shard.full[s]; known {
-		shard.full[s] = full - l.interval
+	if full := shard.full[s]; full != nil {
+		*full -= l.interval
 	}
 }
 
 // forget makes room: among some clients those with full buckets, or else the
 // one nearest to it.
-func forget(full map[source]time.Duration, now time.Duration) {
+func forget(full map[source]*time.Duration, now time.Duration) {
 	var nearest source
 	var least time.Duration = -1
 	looked, freed := 0, 0
 	for s, at := range full {
-		if at <= now {
+		if *at <= now {
 			delete(full, s)
 			freed++
-		} else if least < 0 || at < least {
-			nearest, least = s, at
+		} else if least < 0 || *at < least {
+			nearest, least = s, *at
 		}
 		if looked++; looked >= 64 {
 			break

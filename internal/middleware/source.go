@@ -140,6 +140,14 @@ type source struct {
 	text string
 }
 
+// kept is a source that may be the key of a map. Others may be bytes of a
+// request's buffer; a map takes the key of each assignment, so whoever changes
+// what is there already must do so without one.
+func (s source) kept() source {
+	s.text = strings.Clone(s.text)
+	return s
+}
+
 // maxSourceText bounds what is kept per client; longer texts stand as digest.
 const maxSourceText = 64
 
