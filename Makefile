@@ -37,6 +37,8 @@ test: tools check ## everything: checks, unit, conformance, end to end (fetches 
 	@echo "test: all packages, with the race detector; one at a time, for leases and deadlines in them are real"
 	@CGO_ENABLED=1 $(GO) test -race -exec true $(PACKAGES) >/dev/null
 	CGO_ENABLED=1 $(GO) test -race -p 1 -timeout 40m $(PACKAGES)
+	@echo "test: 200 seeds of whole replicas in simulated time, without the race detector"
+	$(GO) test ./internal/acme -run 'TestSimulation$$' -sim.seeds 200
 	@echo "test: other people's clients against the built binary"
 	cd e2e/suites && $(GO) test -timeout 10m ./...
 
@@ -71,9 +73,9 @@ fuzz: ## every fuzz target, 30 s each
 	@e2e/tools/fuzz 30s
 
 .PHONY: fire
-fire: tools ## certificates under fire, some hours: 2,000 seeds, 1,000 kills and stops on each store; FIRE=-fire.replicas=5
+fire: tools ## certificates under fire, some hours: 2,000 seeds, 1,000 kills and stops on each store, 10,000 names, outages; FIRE=-fire.replicas=5
 	$(GO) test ./internal/acme -run 'TestSimulation|TestCAIsDown|TestNoLimit|TestRenewalsInTheWindow' -sim.seeds 2000 -sim.long -timeout 3h -v
-	$(GO) test ./e2e/fire -fire.kills 1000 -fire.stops 1000 -fire.takeovers 100 -timeout 12h -v $(FIRE)
+	$(GO) test ./e2e/fire -fire.kills 1000 -fire.stops 1000 -fire.takeovers 100 -fire.names 10000 -fire.flood 1m -fire.outage 10m -fire.restarts 100 -timeout 16h -v $(FIRE)
 
 .PHONY: clean
 clean: ## what was built, but not .cache/
