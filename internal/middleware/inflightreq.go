@@ -27,7 +27,7 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 	if hasError(problems) {
 		return Middleware{}, problems
 	}
-	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]*int64)} })
+	counts := remembered(env, p, func() *inFlight { return &inFlight{counts: make(map[source]requests)} })
 	m := Middleware{Wrap: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s := client(r)
@@ -52,29 +52,37 @@ func (p InFlightReq) Build(env Env) (Middleware, []config.Problem) {
 // inFlight counts requests under way; its memory is bounded by them.
 type inFlight struct {
 	mu     sync.Mutex
-	counts map[source]*int64
+	counts map[source]requests
+}
+
+// requests are those of one client.
+type requests struct {
+	of source // the key they are under
+	n  int64
 }
 
 func (f *inFlight) enter(s source, most int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.counts[s]
-	if n == nil {
-		n = new(int64)
-		f.counts[s.kept()] = n
-	}
-	if *n >= most {
+	r := f.counts[s]
+	if r.n >= most {
 		return false
 	}
-	*n++
+	if r.n == 0 {
+		r.of = s.kept()
+	}
+	r.n++
+	f.counts[r.of] = r
 	return true
 }
 
 func (f *inFlight) leave(s source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := f.counts[s]
-	if *n--; *n <= 0 {
+	r := f.counts[s]
+	if r.n--; r.n <= 0 {
 		delete(f.counts, s)
+		return
 	}
+	f.counts[r.of] = r
 }

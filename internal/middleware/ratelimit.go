@@ -85,14 +85,20 @@ type limiter struct {
 	seed     maphash.Seed
 	shards   [shards]struct {
 		sync.Mutex
-		full map[source]*time.Duration // since start
+		full map[source]bucket
 	}
+}
+
+// bucket is one client's.
+type bucket struct {
+	of   source        // the key it is under
+	full time.Duration // when it is full again, since start
 }
 
 func newLimiter(interval time.Duration, burst int64) *limiter {
 	l := &limiter{interval: interval, depth: interval * time.Duration(burst), start: time.Now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
-		l.shards[i].full = make(map[source]*time.Duration)
+		l.shards[i].full = make(map[source]bucket)
 	}
 	return l
 }
@@ -103,19 +109,19 @@ func (l *limiter) take(s source) time.Duration {
 	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
 	shard.Lock()
 	defer shard.Unlock()
-	full := shard.full[s]
-	if full == nil {
-		if len(shard.full) >= shardSize {
-			forget(shard.full, now)
-		}
-		full = new(time.Duration)
-		shard.full[s.kept()] = full
-	}
-	next := max(*full, now) + l.interval
+	b, known := shard.full[s]
+	next := max(b.full, now) + l.interval
 	if wait := next - now - l.depth; wait > 0 {
 		return wait
 	}
-	*full = next
+	if !known {
+		if len(shard.full) >= shardSize {
+			forget(shard.full, now)
+		}
+		b.of = s.kept()
+	}
+	b.full = next
+	shard.full[b.of] = b
 	return 0
 }
 
@@ -139,23 +145,24 @@ func (l *limiter) give(s source) {
 	shard := &l.shards[maphash.Comparable(l.seed, s)%shards]
 	shard.Lock()
 	defer shard.Unlock()
-	if full := shard.full[s]; full != nil {
-		*full -= l.interval
+	if b, known := shard.full[s]; known {
+		b.full -= l.interval
+		shard.full[b.of] = b
 	}
 }
 
 // forget makes room: among some clients those with full buckets, or else the
 // one nearest to it.
-func forget(full map[source]*time.Duration, now time.Duration) {
+func forget(full map[source]bucket, now time.Duration) {
 	var nearest source
 	var least time.Duration = -1
 	looked, freed := 0, 0
-	for s, at := range full {
-		if *at <= now {
+	for s, b := range full {
+		if b.full <= now {
 			delete(full, s)
 			freed++
-		} else if least < 0 || *at < least {
-			nearest, least = s, *at
+		} else if least < 0 || b.full < least {
+			nearest, least = s, b.full
 		}
 		if looked++; looked >= 64 {
 			break

@@ -141,8 +141,8 @@ type source struct {
 }
 
 // kept is a source that may be the key of a map. Others may be bytes of a
-// request's buffer; a map takes the key of each assignment, so whoever changes
-// what is there already must do so without one.
+// request's buffer. A map takes the key of each assignment, also where it has an
+// equal one: whoever changes what is there does so under the key that is kept.
 func (s source) kept() source {
 	s.text = strings.Clone(s.text)
 	return s
