@@ -71,6 +71,7 @@ func (k *Compiler) Compile(r config.Routing, known []config.Problem) (*Snapshot,
 	c.middlewares()
 	c.routers()
 	c.tlsConflicts()
+	c.tlsWildcards()
 	c.next.points, c.next.checks = c.points, c.checks
 	k.last = c.next
 	news := unknown(c.problems, known)

@@ -32,7 +32,7 @@ func (w *world) origin() config.Origin { return config.Origin{Source: "f", Line:
 func (w *world) router() config.Router {
 	r := config.Router{
 		Origin: w.origin(), Priority: w.IntN(3), Service: fmt.Sprint("s", w.IntN(5), "@f"), Closed: w.IntN(12) == 0,
-		Rule: w.pick("Host(`a`)", "Host(`b`)", "Host(`a`,`c`) && PathPrefix(`/x`)", "Host(`*.d`)", "PathPrefix(`/y`)", "Host(`", "Host(`c`) && Method(`POST`)"),
+		Rule: w.pick("Host(`a`)", "Host(`b`)", "Host(`a`,`c`) && PathPrefix(`/x`)", "Host(`*.d`)", "Host(`x.d`) && PathPrefix(`/x`)", "PathPrefix(`/y`)", "Host(`", "Host(`c`) && Method(`POST`)"),
 	}
 	for range w.IntN(3) {
 		r.Middlewares = append(r.Middlewares, fmt.Sprint("m", w.IntN(3), "@f"))
@@ -192,7 +192,8 @@ func compareWithScratch(t *testing.T, w *world, r config.Routing, o proxy.Option
 	for what, pair := range map[string][2]any{
 		"problems": {wanted, problems}, "problems shown": {want.Problems(), now.Problems()}, "text": {want.String(), now.String()},
 		"view": {want.View(), now.View()}, "wants": {want.Wants(), now.Wants()},
-		"hosts": {want.Hosts("https"), now.Hosts("https")}, "other hosts": {want.Hosts("http"), now.Hosts("http")},
+		"hosts with TLS options": {want.TLSHosts("https"), now.TLSHosts("https")},
+		"hosts":                  {want.Hosts("https"), now.Hosts("https")}, "other hosts": {want.Hosts("http"), now.Hosts("http")},
 	} {
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
 			t.Fatalf("%s: from scratch (-), after changes (+)\n%s", what, diff)

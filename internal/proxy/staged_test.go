@@ -71,3 +71,19 @@ func BenchmarkStages(b *testing.B) {
 		run(x)
 	}
 }
+
+// TestKeptOffHosts: what handlers refuse by host the plain path leaves to them.
+func TestKeptOffHosts(t *testing.T) {
+	asked := false
+	x, run := stagedExchange(t, func(*wire.Exchange) bool { asked = true; return true })
+	for _, c := range []struct {
+		host   string
+		served bool
+	}{{"three", false}, {"two", true}} {
+		s := &served{plain: run}
+		s.keepOff(map[string]bool{c.host: true})
+		if asked = false; s.plain(x) != c.served || asked != c.served {
+			t.Errorf("kept off %s: asked %v", c.host, asked)
+		}
+	}
+}

@@ -2,8 +2,13 @@ package proxy
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
+
+	"gatehouse/internal/http1"
+	"gatehouse/internal/route"
+	"gatehouse/internal/wire"
 )
 
 // tlsOptions names the TLS options the hosts of a router have; "": none of
@@ -81,4 +86,71 @@ func (c *compiler) tlsConflicts() {
 				"it demands TLS options %s for %s, and another router others; the host is refused at %s", r.tlsOptions(), host, point)
 		}
 	})
+}
+
+// tlsWildcards keeps routers for *.domain from requests for names below it that
+// have other TLS options: the handshake was done with those of the name.
+func (c *compiler) tlsWildcards() {
+	if !slices.ContainsFunc(c.snapshot.routers, func(r *router) bool { return r.tlsOptions() != "" }) {
+		return
+	}
+	for i, p := range c.points {
+		hosts := c.snapshot.TLSHosts(p.Name)
+		below := map[string][]string{}
+		for host := range hosts {
+			if dot := strings.IndexByte(host, '.'); dot > 0 && host[0] != '*' {
+				below["*"+host[dot:]] = append(below["*"+host[dot:]], host)
+			}
+		}
+		for _, r := range c.snapshot.routers {
+			if r.tlsOptions() == "" {
+				continue
+			}
+			at := slices.IndexFunc(r.at, func(at placed) bool { return at.point == i })
+			if at >= 0 {
+				c.keepOff(r, p, r.at[at].served, hosts, below)
+			}
+		}
+	}
+}
+
+// keepOff keeps a router from the names its wildcards cover that have other
+// options, and tells of the first that leads to it nevertheless.
+func (c *compiler) keepOff(r *router, p *building, s *served, hosts map[string]string, below map[string][]string) {
+	others := map[string]bool{}
+	bound, _ := r.rule.Bound()
+	for _, host := range bound {
+		for _, name := range below[host] {
+			if hosts[name] != r.tlsOptions() {
+				others[name] = true
+			}
+		}
+	}
+	if len(others) == 0 {
+		return
+	}
+	s.keepOff(others)
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		if found := p.table.Match(&route.Head{Method: http.MethodGet, Host: name, Path: "/"}); found >= 0 && p.routes[found] == s {
+			c.wrong(r.name, false, "a router for all of "+name+", or the same options",
+				"it demands TLS options %s for all names beside %s, which has others; requests for %s that come to it are answered 503", r.tlsOptions(), name, name)
+			return
+		}
+	}
+}
+
+// keepOff has requests for hosts answered 503.
+func (s *served) keepOff(hosts map[string]bool) {
+	handler, plain := s.handler, s.plain
+	refusal := refuse(BadTLS)
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hosts[http1.HostName(r.Host)] {
+			refusal.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	if plain != nil {
+		s.plain = func(x *wire.Exchange) bool { return !hosts[http1.HostName(text(x.Req.Host()))] && plain(x) }
+	}
 }
