@@ -112,6 +112,9 @@ func (f *loaded) read(path string, listed bool, now time.Time) *change {
 	if err != nil {
 		return &change{err: err, gone: errors.Is(err, fs.ErrNotExist), seen: now, since: now}
 	}
+	if !info.Mode().IsRegular() { // to open a pipe would take until somebody writes to it
+		return &change{err: &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no regular file")}, seen: now, since: now}
+	}
 	at := stampOf(info)
 	if at == f.stamp && !f.whole && now.Sub(at.modified) > fresh {
 		return nil

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gatehouse/internal/config"
 	"gatehouse/internal/filewatch"
 )
@@ -322,4 +324,22 @@ func (h *heard) seesOne(t *testing.T, router string) time.Duration {
 	}
 	t.Fatalf("router %s is never seen", router)
 	return 0
+}
+
+// TestPipe: something that is no file does not stop the others.
+func TestPipe(t *testing.T) {
+	dir := t.TempDir()
+	do(t, unix.Mkfifo(filepath.Join(dir, "a.toml"), 0o600))
+	write(t, filepath.Join(dir, "b.toml"), router("b"))
+	h := runWatched(t, Options{Directory: dir})
+	h.sees(t, "b")
+	h.mu.Lock()
+	problems := fmt.Sprint(h.problems)
+	h.mu.Unlock()
+	if !strings.Contains(problems, "a.toml: cannot be read: it is no regular file") {
+		t.Errorf("problems %s", problems)
+	}
+	do(t, os.Remove(filepath.Join(dir, "a.toml")))
+	write(t, filepath.Join(dir, "c.toml"), router("c"))
+	h.sees(t, "b", "c")
 }
