@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"gatehouse/bench/report"
 	"gatehouse/e2e/rig"
 )
 
@@ -32,7 +35,7 @@ func TestEveryWork(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	o := options{rounds: 1, quick: true, warm: 50 * time.Millisecond, window: 200 * time.Millisecond, gatehouse: binary}
 	b, err := newBench(ctx, o, t.Output())
@@ -43,20 +46,29 @@ func TestEveryWork(t *testing.T) {
 	b.peers = b.peers[:1]
 	for _, w := range works() {
 		t.Run(w.Name, func(t *testing.T) {
-			samples, err := b.work(w)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(samples) == 0 {
-				t.Fatal("nothing was measured")
-			}
-			for _, s := range samples {
-				if s.Error != "" || s.Values["requests"] < 1 || s.Values["errors"] != 0 {
-					t.Errorf("%s: %s %v", s.Who, s.Error, s.Values)
+			var wrong error
+			for range 5 { // on a busy machine nothing may have its turn in so short a window
+				if wrong = measured(b.work(w)); wrong == nil {
+					return
 				}
+				t.Log("again:", wrong)
 			}
+			t.Error(wrong)
 		})
 	}
+}
+
+// measured: each contender answered something, and everything well.
+func measured(samples []report.Sample, err error) error {
+	if err == nil && len(samples) == 0 {
+		err = errors.New("nothing was measured")
+	}
+	for _, s := range samples {
+		if s.Error != "" || s.Values["requests"] < 1 || s.Values["errors"] != 0 {
+			err = errors.Join(err, fmt.Errorf("%s: %s %v", s.Who, s.Error, s.Values))
+		}
+	}
+	return err
 }
 
 // TestShare: generator and origin stand aside as long as there are four cores.
