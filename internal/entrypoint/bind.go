@@ -12,6 +12,7 @@ import (
 // bind binds the address, unless that was done by others.
 func (o Options) bind() (*net.TCPListener, error) {
 	if o.Socket != nil {
+		callOn(o.Socket) // who had it before may have been killed at the end
 		return o.Socket, nil
 	}
 	// Keep-alive probes of TCP would cost four system calls a connection; the

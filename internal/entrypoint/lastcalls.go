@@ -37,6 +37,27 @@ func callOff(socket *net.TCPListener) {
 	})
 }
 
+// callOn undoes callOff. A filter belongs to the socket, not to our descriptor of
+// it: it would stay for who else holds the socket (systemd, a successor).
+func callOn(socket *net.TCPListener) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) { //nolint:errcheck // it is closed
+		unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) //nolint:errcheck // there may be none
+	})
+}
+
+// closeSocket closes the socket. One that others may hold too is left to them as
+// it was; the moment in between is short, if it is ours alone.
+func (s *Server) closeSocket() {
+	if s.opts.Socket != nil {
+		callOn(s.tcp)
+	}
+	s.socket.Close()
+}
+
 // anybodyWaits tells whether a connection could be accepted at once.
 func anybodyWaits(socket *net.TCPListener) (yes bool) {
 	raw, err := socket.SyscallConn()

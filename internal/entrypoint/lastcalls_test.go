@@ -1,6 +1,7 @@
 package entrypoint
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -49,6 +50,41 @@ func TestNobodyInTheQueueIsReset(t *testing.T) {
 		clients.Wait()
 		if served.Load() == 0 || refused.Load() != 8 {
 			t.Errorf("%d served, %d refused", served.Load(), refused.Load())
+		}
+	}
+}
+
+// TestSharedSocketOutlivesServer: a socket that somebody else holds too (systemd)
+// lets clients in when its server has ended, for the next one.
+func TestSharedSocketOutlivesServer(t *testing.T) {
+	lc := new(net.ListenConfig)
+	lc.SetMultipathTCP(false) // as systemd
+	socket, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := socket.(*net.TCPListener).File()
+	socket.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	for range 3 {
+		again, err := net.FileListener(held)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := start(t, Options{Handler: echo(), Socket: again.(*net.TCPListener)})
+		c, err := net.DialTimeout("tcp", s.Addr().String(), 20*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, err := askOn(c, bufio.NewReader(c), "a"); status != 200 {
+			t.Fatal(status, err)
+		}
+		c.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
 		}
 	}
 }

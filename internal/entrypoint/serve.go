@@ -33,7 +33,7 @@ func (s *Server) Serve() error {
 			continue
 		}
 		if s.closed.Load() || s.retired.Load() {
-			s.socket.Close()
+			s.closeSocket()
 			return nil
 		}
 		if !passing(err) {
@@ -161,15 +161,17 @@ func (s *Server) drain(ctx context.Context, linger time.Duration) error {
 	defer s.opts.Budget.leave(s)
 	drained := s.drainHTTP3(ctx)
 	s.conns.waitEmpty(ctx, linger)
+	if !s.retired.Load() && !s.closed.Load() {
+		callOff(s.tcp) // before Serve may close it
+	}
 	if s.closed.CompareAndSwap(false, true) && !s.retired.Load() {
-		callOff(s.tcp)
 		s.socket.SetDeadline(time.Now().Add(lastCalls)) //nolint:errcheck // closed is as good
 	}
 	s.leave.Do(func() { close(s.closing) })
 	if s.serving.Load() {
 		<-s.refusing
 	}
-	s.socket.Close()
+	s.closeSocket()
 	// Who is waiting for a request looks once more, and leaves.
 	s.conns.tell(connIdle, 0)
 	fresh := time.AfterFunc(drainLinger, func() { s.conns.tell(connFresh, 0) })
