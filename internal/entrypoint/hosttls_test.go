@@ -9,10 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
 )
 
 // hostTLSRig is an entry point some hosts of which demand client certificates.
@@ -232,4 +234,54 @@ func TestHostTLSChanges(t *testing.T) {
 	r.hosts.Set(nil)
 	after, in := open()
 	want(after, in, 200)
+}
+
+// TestHostTLSOtherWays: neither WebSockets nor the forms a target can have lead
+// past the options of a host.
+func TestHostTLSOtherWays(t *testing.T) {
+	r := newHostTLSRig(t)
+	const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	for _, c := range []struct {
+		request string
+		want    int
+	}{
+		{"GET / HTTP/1.1\r\nHost: mtls.example.com\r\n" + upgrade, 421},
+		{"GET https://mtls.example.com/ HTTP/1.1\r\nHost: mtls.example.com\r\n\r\n", 421},
+		{"GET https://mtls.example.com/ HTTP/1.1\r\nHost: open.example.com\r\n\r\n", 400},
+		{"GET https://open.example.com/ HTTP/1.1\r\nHost: mtls.example.com\r\n\r\n", 400},
+		{"GET / HTTP/1.1\r\nHost: open.example.com\r\n\r\nGET / HTTP/1.1\r\nHost: mtls.example.com\r\n\r\n", 421}, // the last answer
+		{"OPTIONS * HTTP/1.0\r\nHost: MTLS.example.com.:443\r\n\r\n", 421},
+		{"GET / HTTP/1.1\r\nHost: mtls.example.com..\r\n\r\n", 400},
+		{"GET / HTTP/1.1\r\nHost: [::1]\r\nX-Forwarded-Host: mtls.example.com\r\n\r\n", 200},
+	} {
+		nc, err := tls.Dial("tcp", r.server.Addr().String(), r.config("open.example.com", true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(nc, c.request)
+		in, got := bufio.NewReader(nc), 0
+		for range strings.Count(c.request, " HTTP/1.") {
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("%q: %v", c.request, err)
+			}
+			io.Copy(io.Discard, res.Body)
+			got = res.StatusCode
+		}
+		if nc.Close(); got != c.want {
+			t.Errorf("%q: %d, want %d", c.request, got, c.want)
+		}
+	}
+	f := dialFrames(t, r.server)
+	for id, protocol := range []string{":protocol: websocket", "x: y"} {
+		lines := []string{":method: CONNECT", ":scheme: https", ":authority: MTLS.example.com:443", ":path: /", protocol, "sec-websocket-version: 13"}
+		if id == 1 {
+			lines[0] = ":method: GET"
+		}
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*id + 1), BlockFragment: f.block(lines...), EndHeaders: true, EndStream: id == 1})
+		if status, body, reset := f.answer(uint32(2*id+1), false); status != "421" {
+			t.Errorf("HTTP/2, %s: %s %q %v", protocol, status, body, reset)
+		}
+	}
 }
