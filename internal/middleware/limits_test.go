@@ -120,7 +120,7 @@ func TestRateLimitMemory(t *testing.T) {
 
 func TestSourceCriterion(t *testing.T) {
 	for params, want := range map[string]string{
-		`sourceCriterion = {requestHost = true}`:             "{invalid IP a.com:80}",
+		`sourceCriterion = {requestHost = true}`:             "{invalid IP a.com}",
 		`sourceCriterion = {requestHeaderName = "x-tenant"}`: "{invalid IP blue}",
 		`sourceCriterion = {ipStrategy = {depth = 1}}`:       "{1.1.1.1 }",
 		``: "{192.0.2.1 }",
@@ -180,6 +180,11 @@ func TestInFlightReq(t *testing.T) {
 	}
 	if code := ask("http://a.com/"); code != 429 {
 		t.Errorf("the third request got %d, want 429", code)
+	}
+	for _, host := range []string{"a.com:80", "a.com:81", "A.com", "a.com."} { // the same
+		if code := ask("http://" + host + "/"); code != 429 {
+			t.Errorf("another spelling, %s, got %d, want 429", host, code)
+		}
 	}
 	running.Go(func() { ask("http://b.com/") })
 	<-started // another host has an amount of its own

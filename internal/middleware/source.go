@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/http1"
 	"gatehouse/internal/wire"
 )
 
@@ -167,7 +168,7 @@ func (c *SourceCriterion) sourceOf(env Env) (sourceOf, []config.Problem) {
 	case given > 1:
 		return nil, []config.Problem{env.problem("sourceCriterion", "more than one criterion", "one of ipStrategy, requestHeaderName, requestHost")}
 	case given == 1 && c.RequestHost:
-		return func(r *http.Request) source { return textSource(strings.ToLower(r.Host)) }, nil
+		return func(r *http.Request) source { return textSource(http1.HostName(r.Host)) }, nil
 	case given == 1 && c.RequestHeaderName != "":
 		name := http.CanonicalHeaderKey(c.RequestHeaderName)
 		return func(r *http.Request) source { return textSource(r.Header.Get(name)) }, nil
@@ -189,7 +190,7 @@ func (c *SourceCriterion) staged() func(x *wire.Exchange) source {
 	case c == nil || !c.RequestHost && c.RequestHeaderName == "" && c.IPStrategy.isPeer():
 		return func(x *wire.Exchange) source { return addressSource(addressIn(x.Remote)) }
 	case c.RequestHost:
-		return func(x *wire.Exchange) source { return textSource(strings.ToLower(text(x.Req.Host()))) }
+		return func(x *wire.Exchange) source { return textSource(http1.HostName(text(x.Req.Host()))) }
 	}
 	return nil
 }
