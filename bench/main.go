@@ -99,7 +99,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "one round, short windows: does it work at all? The figures are rough")
 	f.BoolVar(&o.micro, "micro", true, "run the packages' own benchmarks too, unless -work, -peer or -quick is given")
 	f.BoolVar(&o.write, "write", false, "write the result into docs/performance.md, if all was measured")
-	f.StringVar(&o.gatehouse, "gatehouse", filepath.Join(rig.Root(), "bin/gatehouse"), "the binary to measure")
+	f.StringVar(&o.gatehouse, "gatehouse", "", "the binary to measure; default: what the source is now, built as make build does")
 	show := f.Bool("list", false, "list the works and end")
 	if err := f.Parse(args); err != nil {
 		return o, err
