@@ -89,8 +89,8 @@ func newAlone(t *testing.T) *alone {
 // inherited by what other tests start meanwhile, and not be run ("text file busy").
 func install(t *testing.T, from, to string) {
 	t.Helper()
-	if out, err := exec.Command("cp", from, to+".new").CombinedOutput(); err != nil {
-		t.Fatalf("cp: %v\n%s", err, out)
+	if out, err := exec.Command("install", "-m", "0755", from, to+".new").CombinedOutput(); err != nil {
+		t.Fatalf("install: %v\n%s", err, out)
 	}
 	if err := os.Rename(to+".new", to); err != nil {
 		t.Fatal(err)
