@@ -152,12 +152,17 @@ func pick(list []cert.Status, words []string) ([]cert.Status, error) {
 	return picked, nil
 }
 
-func (t *tool) list(ctx context.Context, words []string, out io.Writer) error {
+// chosen are the certificates words name; all without words.
+func (t *tool) chosen(ctx context.Context, words []string) ([]cert.Status, error) {
 	all, err := t.inspect(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	list, err := pick(all, words)
+	return pick(all, words)
+}
+
+func (t *tool) list(ctx context.Context, words []string, out io.Writer) error {
+	list, err := t.chosen(ctx, words)
 	if err != nil {
 		return err
 	}

@@ -30,11 +30,7 @@ func (t *tool) revoke(ctx context.Context, words []string, out io.Writer) error 
 	if err != nil {
 		return err
 	}
-	all, err := t.inspect(ctx)
-	if err != nil {
-		return err
-	}
-	list, err := pick(all, words)
+	list, err := t.chosen(ctx, words)
 	if err != nil {
 		return err
 	}
