@@ -177,19 +177,7 @@ func (c *crowd) startAll() error {
 // ready waits until replica i is.
 func (c *crowd) ready(ctx context.Context, i int) error {
 	return c.procs[i].WaitFor(ctx, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/ready", c.http[i]), nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("it says %s", resp.Status)
-		}
-		return nil
+		return rig.Answers(ctx, fmt.Sprintf("http://127.0.0.1:%d/ready", c.http[i]))
 	})
 }
 

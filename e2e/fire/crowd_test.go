@@ -294,17 +294,25 @@ func (c *crowd) ordersSince(at time.Time) (times []time.Time) {
 	return times
 }
 
-// TestCAIsAway: first it is silent, then it refuses; when it is back all is
-// renewed, gently.
-func TestCAIsAway(t *testing.T) {
-	names, lasts, rate := 60, 8*time.Second, 10
+// beforeOutage gives a crowd that serves all its names, how long what it needs
+// shall be away, and the requests a second meanwhile.
+func beforeOutage(t *testing.T) (c *crowd, names int, lasts time.Duration, rate int) {
+	t.Helper()
+	names, lasts, rate = 60, 8*time.Second, 10
 	if *outage > 0 {
 		names, lasts, rate = 1000, *outage, 50
 	}
-	c := gather(t, crowdOptions{replicas: *replicas, names: names})
+	c = gather(t, crowdOptions{replicas: *replicas, names: names})
 	must(t, c.seed(t.Context()))
 	must(t, c.startAll())
 	c.allServed(t)
+	return c, names, lasts, rate
+}
+
+// TestCAIsAway: first it is silent, then it refuses; when it is back all is
+// renewed, gently.
+func TestCAIsAway(t *testing.T) {
+	c, names, lasts, rate := beforeOutage(t)
 	l := c.loaded(t.Context(), t, rate)
 	began := time.Now()
 	c.caWay.turn(silent)
@@ -349,14 +357,7 @@ func TestCAIsAway(t *testing.T) {
 // TestStoreIsAway: first nothing comes through to etcd, then it is dead; a
 // replica that starts meanwhile serves as the others do.
 func TestStoreIsAway(t *testing.T) {
-	names, lasts, rate := 60, 8*time.Second, 10
-	if *outage > 0 {
-		names, lasts, rate = 1000, *outage, 50
-	}
-	c := gather(t, crowdOptions{replicas: *replicas, names: names})
-	must(t, c.seed(t.Context()))
-	must(t, c.startAll())
-	c.allServed(t)
+	c, names, lasts, rate := beforeOutage(t)
 	time.Sleep(3 * time.Second) // the copies are written
 	var starting atomic.Bool
 	l := &load{crowd: c, skip: func(i int) bool { return i == 0 && starting.Load() }}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,7 +117,7 @@ func runs(ctx context.Context, root, export, arch string) error {
 	if err != nil {
 		return err
 	}
-	err = p.WaitFor(ctx, func(ctx context.Context) error { return answers(ctx, fmt.Sprintf("http://127.0.0.1:%d/ping", web)) })
+	err = p.WaitFor(ctx, func(ctx context.Context) error { return rig.Answers(ctx, fmt.Sprintf("http://127.0.0.1:%d/ping", web)) })
 	if err := errors.Join(err, p.Stop(20*time.Second)); err != nil {
 		return err
 	}
@@ -139,22 +138,6 @@ func emulatorOf(arch string) (string, error) {
 		return "", fmt.Errorf("find an emulator of %s: %w; e2e/tools/emulator gets one", arch, err)
 	}
 	return path, nil
-}
-
-func answers(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, resp.Status)
-	}
-	return nil
 }
 
 func output(ctx context.Context, name string, args ...string) (string, error) {

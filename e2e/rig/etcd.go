@@ -3,7 +3,6 @@ package rig
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"time"
 )
@@ -55,18 +54,4 @@ func (e *Etcd) Start(ctx context.Context) error {
 	return e.WaitFor(ctx, e.healthy)
 }
 
-func (e *Etcd) healthy(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.URL()+"/health", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("etcd says %s", resp.Status)
-	}
-	return nil
-}
+func (e *Etcd) healthy(ctx context.Context) error { return Answers(ctx, e.URL()+"/health") }
