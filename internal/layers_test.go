@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	// parts of entrypoint that know nothing of it
 	"entrypoint/h3":         {},
 	"entrypoint/proxyproto": {},
-	"cert":                  {"store"},
+	"cert":                  {"spread", "store"},
 	"acme":                  {"acme/dns", "cert", "killpoint", "store"},
 	"acme/dns":              {},
 	// one folder per DNS provider, and the map that lists them

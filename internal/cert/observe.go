@@ -4,11 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"math/rand/v2"
-	"runtime"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"time"
 
+	"gatehouse/internal/spread"
 	"gatehouse/internal/store"
 )
 
@@ -105,22 +104,17 @@ func decodeFresh(entries []store.Entry, before map[key]held) map[int]decoded {
 			at = append(at, n)
 		}
 	}
-	out := make([]decoded, len(at))
-	var next atomic.Int64
-	var running sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(at)) {
-		running.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(at); i = int(next.Add(1)) - 1 {
-				e := entries[at[i]]
-				out[i].err = guard(func() (err error) {
-					kk, _ := parseKey(certificatesPrefix, e.Key)
-					out[i].cert, err = decodeCertificate(kk, e.Value)
-					return err
-				})
-			}
-		})
-	}
-	running.Wait()
+	out := slices.Concat(spread.Over(at, func(part []int) []decoded {
+		list := make([]decoded, len(part))
+		for i, n := range part {
+			list[i].err = guard(func() (err error) {
+				kk, _ := parseKey(certificatesPrefix, entries[n].Key)
+				list[i].cert, err = decodeCertificate(kk, entries[n].Value)
+				return err
+			})
+		}
+		return list
+	})...)
 	fresh := make(map[int]decoded, len(at))
 	for i, n := range at {
 		fresh[n] = out[i]
@@ -285,20 +279,29 @@ func (k *Keeper) ordersOf(kk key, journal []byte) (names []string) {
 	return names
 }
 
-func (k *Keeper) seeRequests(entries []store.Entry) {
-	requests := make(map[key]time.Time, len(entries))
+// decodeAll decodes the values below a prefix; refused is told of each that
+// cannot be, which is left out.
+func decodeAll[T any](prefix string, entries []store.Entry, decode func([]byte) (T, error), refused func(e store.Entry, err error)) map[key]T {
+	all := make(map[key]T, len(entries))
 	for _, e := range entries {
-		kk, ok := parseKey(requestsPrefix, e.Key)
+		kk, ok := parseKey(prefix, e.Key)
 		if !ok {
 			continue
 		}
-		asked, err := decodeRequest(e.Value)
+		v, err := decode(e.Value)
 		if err != nil {
-			k.log.Warn("stored request refused", "key", e.Key, "err", err, "next", "it asks for nothing")
+			refused(e, err)
 			continue
 		}
-		requests[kk] = asked
+		all[kk] = v
 	}
+	return all
+}
+
+func (k *Keeper) seeRequests(entries []store.Entry) {
+	requests := decodeAll(requestsPrefix, entries, decodeRequest, func(e store.Entry, err error) {
+		k.log.Warn("stored request refused", "key", e.Key, "err", err, "next", "it asks for nothing")
+	})
 	k.mu.Lock()
 	k.requests = requests
 	k.mu.Unlock()

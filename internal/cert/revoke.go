@@ -206,19 +206,9 @@ func replaceValue(ctx context.Context, s store.Store, name string, value []byte)
 // seeRevocations takes over what people want revoked, and what was. Only its
 // watch calls it.
 func (k *Keeper) seeRevocations(entries []store.Entry) {
-	revocations := make(map[key]revocation, len(entries))
-	for _, e := range entries {
-		kk, ok := parseKey(revocationsPrefix, e.Key)
-		if !ok {
-			continue
-		}
-		r, err := decodeRevocation(e.Value)
-		if err != nil {
-			k.log.Warn("stored revocation refused", "key", e.Key, "err", err, "next", "nothing is revoked for it")
-			continue
-		}
-		revocations[kk] = r
-	}
+	revocations := decodeAll(revocationsPrefix, entries, decodeRevocation, func(e store.Entry, err error) {
+		k.log.Warn("stored revocation refused", "key", e.Key, "err", err, "next", "nothing is revoked for it")
+	})
 	k.mu.Lock()
 	k.revocations = revocations
 	k.mu.Unlock()
