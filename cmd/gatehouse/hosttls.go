@@ -5,10 +5,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
@@ -61,10 +59,8 @@ func (h *hostTLS) prepare(r config.Routing, snap *proxy.Snapshot) []config.Probl
 	b := newSetBuilder(r.TLSOptions)
 	for _, p := range h.points {
 		p.next = h.build(p, b, snap.TLSHosts(p.name))
-		both := maps.Clone(p.table)
-		if both == nil {
-			both = map[string]*entrypoint.TLSSet{}
-		}
+		both := map[string]*entrypoint.TLSSet{}
+		maps.Copy(both, p.table)
 		maps.Copy(both, p.next)
 		p.hosts.Set(both)
 	}
@@ -74,10 +70,11 @@ func (h *hostTLS) prepare(r config.Routing, snap *proxy.Snapshot) []config.Probl
 // settle forgets what only the snapshot before demanded.
 func (h *hostTLS) settle() {
 	for _, p := range h.points {
-		p.hosts.Set(maps.Clone(p.next))
+		p.hosts.Set(p.next)
 		p.table, p.next = p.next, nil
+		used := slices.Collect(maps.Values(p.table))
 		for key, kept := range p.sets {
-			if !slices.Contains(slices.Collect(maps.Values(p.table)), kept.set) {
+			if !slices.Contains(used, kept.set) {
 				kept.forget()
 				delete(p.sets, key)
 			}
@@ -170,10 +167,10 @@ func (b *setBuilder) load(name string, declared config.TLSOptions) readOptions {
 	o := readOptions{TLSOptions: declared, object: "TLS options " + name}
 	var authorities []string
 	for _, item := range declared.ClientCAs {
-		text, err := pathOrPEM(item)
-		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(text) {
-			err = fmt.Errorf("read CA certificate: no PEM certificate in %.60q", item)
+		if o.clients == nil {
+			o.clients = x509.NewCertPool()
 		}
+		text, err := addCA(o.clients, item)
 		if err != nil {
 			o.bad = true
 			b.problems = append(b.problems, config.Problem{Origin: declared.Origin, Object: o.object,
@@ -181,10 +178,6 @@ func (b *setBuilder) load(name string, declared config.TLSOptions) readOptions {
 			return o
 		}
 		authorities = append(authorities, string(text))
-	}
-	if len(authorities) > 0 {
-		o.clients = x509.NewCertPool()
-		o.clients.AppendCertsFromPEM([]byte(strings.Join(authorities, "\n")))
 	}
 	said, err := json.Marshal([]any{declared.Profile, declared.MinVersion, declared.CipherSuites, authorities, declared.ClientOptional, declared.NoClientCert})
 	if err != nil {

@@ -132,15 +132,23 @@ func clientTLS(c *config.ClientTLS) (*tls.Config, error) {
 func certPool(list []string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
 	for _, item := range list {
-		text, err := pathOrPEM(item)
-		if err != nil {
+		if _, err := addCA(pool, item); err != nil {
 			return nil, err
-		}
-		if !pool.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read CA certificate: no PEM certificate in %.60q", item)
 		}
 	}
 	return pool, nil
+}
+
+// addCA adds the certificates of a path or PEM to a pool, and gives the text
+// they are read from.
+func addCA(pool *x509.CertPool, item string) (text []byte, err error) {
+	if text, err = pathOrPEM(item); err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("read CA certificate: no PEM certificate in %.60q", item)
+	}
+	return text, nil
 }
 
 func pathOrPEM(item string) ([]byte, error) {

@@ -31,8 +31,8 @@ type TLSSet struct {
 }
 
 // Set says which hosts have which settings: names in lower case without a
-// final dot, or *.domain for all names one label below. The map is HostTLS's
-// own from then on.
+// final dot, or *.domain for all names one label below. The map does not change
+// from then on.
 func (h *HostTLS) Set(hosts map[string]*TLSSet) {
 	if len(hosts) == 0 {
 		h.table.Store(nil)
@@ -91,11 +91,7 @@ func (h *HostTLS) misdirected(host string, choice *tlsChoice) bool {
 
 // misdirected is for requests that package http1 has read.
 func (c *conn) misdirected(r *http1.Request) bool {
-	h := c.server.opts.HostTLS
-	if c.choice == nil || h.table.Load() == nil && c.choice.set == nil {
-		return false
-	}
-	return h.misdirected(string(r.Host()), c.choice)
+	return c.server.opts.HostTLS.misdirected(text(r.Host()), c.choice)
 }
 
 // misdirected is for requests that package http1 has not read.
