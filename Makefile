@@ -75,7 +75,7 @@ fuzz: ## every fuzz target, 30 s each
 .PHONY: fire
 fire: tools ## certificates under fire, some hours: 2,000 seeds, 1,000 kills and stops on each store, 10,000 names, outages; FIRE=-fire.replicas=5
 	$(GO) test ./internal/acme -run 'TestSimulation|TestCAIsDown|TestNoLimit|TestRenewalsInTheWindow' -sim.seeds 2000 -sim.long -timeout 3h -v
-	$(GO) test ./e2e/fire -fire.kills 1000 -fire.stops 1000 -fire.takeovers 100 -fire.names 10000 -fire.flood 1m -fire.outage 10m -fire.restarts 100 -timeout 16h -v $(FIRE)
+	$(GO) test ./e2e/fire -fire.kills 1000 -fire.stops 1000 -fire.takeovers 100 -fire.names 10000 -fire.flood 1m -fire.outage 10m -fire.restarts 100 -fire.renewals 200 -timeout 16h -v $(FIRE)
 
 .PHONY: clean
 clean: ## what was built, but not .cache/

@@ -223,11 +223,16 @@ func (c *crowd) seedOne(ctx context.Context, i int) error {
 // renewNow asks for a new certificate of the first n names.
 func (c *crowd) renewNow(ctx context.Context, n int) error {
 	for i := range n {
-		if _, err := cert.RequestNow(ctx, c.store, c.issuer, cert.ID([]string{c.name(i)})); err != nil {
+		if err := c.renewOne(ctx, i); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (c *crowd) renewOne(ctx context.Context, i int) error {
+	_, err := cert.RequestNow(ctx, c.store, c.issuer, cert.ID([]string{c.name(i)}))
+	return err
 }
 
 // issued is how many certificates the CA has issued, those granted included.

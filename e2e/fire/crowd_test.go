@@ -26,7 +26,7 @@ var (
 
 func gather(t *testing.T, o crowdOptions) *crowd {
 	t.Helper()
-	if *crowdNames == 0 && *outage == 0 && *flooding == 0 && *restarts == 0 {
+	if *crowdNames == 0 && *outage == 0 && *flooding == 0 && *restarts == 0 && *renewals == 0 {
 		t.Parallel() // the short form
 	}
 	var err error

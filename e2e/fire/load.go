@@ -66,22 +66,11 @@ func (l *load) seen() (all int, failed []error, p50, p99 time.Duration) {
 // ask makes one request for a name of a replica, and tells how long the
 // handshake took. A certificate of another name is an error.
 func (c *crowd) ask(replica int, name string, patience time.Duration) (time.Duration, error) {
-	conn, err := net.DialTimeout("tcp", c.address(replica), patience)
+	client, took, err := c.greet(replica, name, patience)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	began := time.Now()
-	client := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true})
-	if err := client.Handshake(); err != nil {
-		return 0, fmt.Errorf("handshake for %s: %w", name, err)
-	}
-	took := time.Since(began)
-	leaf := client.ConnectionState().PeerCertificates[0]
-	if !slices.Contains(leaf.DNSNames, name) {
-		return 0, fmt.Errorf("for %s served %s %v", name, leaf.Subject.CommonName, leaf.DNSNames)
-	}
+	defer func() { _ = client.Close() }()
 	if _, err := fmt.Fprintf(client, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", name); err != nil {
 		return 0, err
 	}
@@ -93,6 +82,28 @@ func (c *crowd) ask(replica int, name string, patience time.Duration) (time.Dura
 		return 0, fmt.Errorf("%s: answered %q", name, head)
 	}
 	return took, nil
+}
+
+// greet connects to a replica, which serves name with its certificate, and tells
+// how long the handshake took. All must be done within patience.
+func (c *crowd) greet(replica int, name string, patience time.Duration) (client *tls.Conn, took time.Duration, err error) {
+	conn, err := net.DialTimeout("tcp", c.address(replica), patience)
+	if err != nil {
+		return nil, 0, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	began := time.Now()
+	client = tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+	if err := client.Handshake(); err != nil {
+		_ = conn.Close()
+		return nil, 0, fmt.Errorf("handshake for %s: %w", name, err)
+	}
+	took = time.Since(began)
+	if leaf := client.ConnectionState().PeerCertificates[0]; !slices.Contains(leaf.DNSNames, name) {
+		_ = conn.Close()
+		return nil, 0, fmt.Errorf("for %s served %s %v", name, leaf.Subject.CommonName, leaf.DNSNames)
+	}
+	return client, took, nil
 }
 
 // helloOf is the first message of a handshake for a name.
