@@ -43,7 +43,14 @@ type pace struct {
 type bucketRecord struct {
 	Full    time.Time `json:"full"`             // when it is full again
 	Careful time.Time `json:"careful,omitzero"` // of "pace": until when less is asked
+	Sent    time.Time `json:"sent,omitzero"`    // of "pace", while careful: when the next newOrder may go out
 	Seen    []string  `json:"seen,omitempty"`   // of failures: the authorizations counted last
+}
+
+// careful tells whether the CA has just come back. What another clock wrote into
+// the far future does not hold.
+func (b *bucketRecord) careful(now time.Time) bool {
+	return b.Careful.After(now) && b.Careful.Before(now.Add(2*carefulFor))
 }
 
 // holds is the value at limits/<issuer>/holds: what the CA said to wait for, and
@@ -244,7 +251,7 @@ func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why str
 		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
 			now := time.Now()
 			if r.bucket == "pace" {
-				r = paceRule(b.Careful.After(now) && b.Careful.Before(now.Add(2*carefulFor)))
+				r = paceRule(b.careful(now))
 			}
 			slot, b.Full = r.slot(b.Full, now)
 			b.Full = b.Full.UTC()
@@ -258,6 +265,30 @@ func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why str
 		}
 	}
 	return at, why, nil
+}
+
+// apart keeps what goes out now apart from what others send while a CA has just
+// come back. Turns are apart too, but those who are late for theirs, because
+// their replicas are busy, would go together.
+func (p *pace) apart(ctx context.Context) error {
+	const interval = 120 * time.Millisecond
+	var at time.Time
+	err := change(ctx, p, "pace", func(b *bucketRecord) bool {
+		now := time.Now()
+		if !b.careful(now) {
+			return false
+		}
+		if b.Sent.After(now.Add(time.Minute)) {
+			b.Sent = now // another clock wrote it
+		}
+		at, b.Sent = rule{burst: 1, interval: interval}.slot(b.Sent, now)
+		b.Sent = b.Sent.UTC()
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return sleep(ctx, time.Until(at))
 }
 
 // look says until when a bucket is empty, without taking from it, and which.
@@ -333,14 +364,17 @@ func (m *machine) admit(ctx context.Context) error {
 		if j.Turn.After(time.Now()) {
 			return &waitError{j.Turn, "it waits for its turn at the CA", false, false}
 		}
-		return nil // the turn is taken; a repeated newOrder is the same order
+		return p.apart(ctx) // the turn is taken; a repeated newOrder is the same order
 	}
 	at, why, err := p.reserve(ctx, p.model.rules(j.Names, j.Renews != "", exempt))
 	if err != nil {
 		return err
 	}
 	if wait := time.Until(at); wait <= patience {
-		return sleep(ctx, wait)
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		return p.apart(ctx)
 	}
 	j.Turn = at.UTC()
 	if err := m.book.write(ctx, j); err != nil {

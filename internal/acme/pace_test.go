@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
@@ -201,4 +203,48 @@ func TestWhoseRefusalItIs(t *testing.T) {
 			t.Errorf("%v: %v, want %v", c.err, got, c.want)
 		}
 	}
+}
+
+// TestLateOrdersGoApart: orders whose turns have all passed, since their replicas
+// were busy, do not come to a CA that has just come back together.
+func TestLateOrdersGoApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pace{issuer: "ca", store: store.NewMem(0).Replica("r"), log: slog.New(slog.DiscardHandler)}
+		sent := func() (times []time.Time) {
+			var mu sync.Mutex
+			var running sync.WaitGroup
+			for range 40 {
+				running.Go(func() {
+					if err := p.apart(t.Context()); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					times = append(times, time.Now())
+					mu.Unlock()
+				})
+			}
+			running.Wait()
+			slices.SortFunc(times, time.Time.Compare)
+			return times
+		}
+		if times := sent(); !times[0].Equal(times[39]) {
+			t.Errorf("no CA was away: from %s to %s", times[0], times[39])
+		}
+		if _, err := p.store.Put(t.Context(), p.key("holds"), []byte(`{"down":{"since":"2000-01-01T00:00:00Z","why":"503"}}`), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.back(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		times := sent()
+		for i := range times[:30] {
+			if d := times[i+10].Sub(times[i]); d <= time.Second {
+				t.Fatalf("eleven within %s", d)
+			}
+		}
+		time.Sleep(carefulFor)
+		if times := sent(); !times[0].Equal(times[39]) {
+			t.Errorf("the CA has been back for long: from %s to %s", times[0], times[39])
+		}
+	})
 }
