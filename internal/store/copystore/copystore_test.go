@@ -267,3 +267,40 @@ func FuzzCopy(f *testing.F) {
 		}
 	})
 }
+
+// What is deleted, a private key perhaps, goes from the copy too.
+func TestDeletedGoesFromTheCopy(t *testing.T) {
+	mem, dir := store.NewMem(0), t.TempDir()
+	s, _ := keeping(mem.Replica("a"), dir, nil)
+	put(t, s, "certificates/ca/a", "the old key")
+	put(t, s, "certificates/ca/b", "the new key")
+	copied := func(want, unwanted string) bool {
+		data, err := os.ReadFile(filepath.Join(dir, "certificates.copy"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+		return strings.Contains(string(data), want) && (unwanted == "" || !strings.Contains(string(data), unwanted))
+	}
+	wait := func(want, unwanted string) {
+		for end := time.Now().Add(20 * time.Second); !copied(want, unwanted); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the copy does not become one with %q and without %q", want, unwanted)
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for entries, err := range s.Watch(ctx, "certificates") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) < 2 { // the watch goes on meanwhile
+			wait("the new key", "the old key")
+			return
+		}
+		wait("the old key", "")
+		if err := s.Delete(ctx, entries[0].Key, entries[0].Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
