@@ -107,7 +107,7 @@ func (m *metricText) certificates(list []cert.Status) {
 		failures = append(failures, figure{labels, float64(s.Failures)})
 	}
 	var byState []figure
-	for _, s := range []cert.State{cert.StateWanted, cert.StateOrdering, cert.StateValid, cert.StateRenewing, cert.StateFailed, cert.StateWaiting, cert.StateCovered, cert.StateStandby, cert.StateRevoked} {
+	for _, s := range []cert.State{cert.StateWanted, cert.StateOrdering, cert.StateValid, cert.StateRenewing, cert.StateFailed, cert.StateWaiting, cert.StateCovered, cert.StateStandby, cert.StateRevoked, cert.StateExpired} {
 		byState = append(byState, figure{[]string{"state", string(s)}, float64(states[s])})
 	}
 	m.family("gatehouse_certificates", "gauge", "Certificates by state.", byState)

@@ -7,7 +7,8 @@
 // last error in full, the next attempt), requests/<issuer>/<id> (a person wants
 // it ordered now), ondemand/<id> (a name that was let in), budgets/ondemand (how many were of
 // late), revocations/<issuer>/<id> (a person wants it revoked) and tickets/keys (those of TLS session tickets). The journals under orders/ are the
-// issuers'; it only sees whether there is one.
+// issuers'; it only sees whether there is one. What is at renewals/<issuer>/<id> is theirs
+// too; it goes with the certificate.
 package cert
 
 import (
@@ -119,6 +120,12 @@ type Sweeper interface {
 // before the time it says. It is asked often and must answer at once.
 type Pauser interface {
 	Paused() time.Time
+}
+
+// Clock is an Issuer that knows the time by its CA's clock. It answers at once.
+type Clock interface {
+	// Now is false while the CA has not told the time.
+	Now() (time.Time, bool)
 }
 
 // Limiter is an Issuer that knows how much it may be asked for.

@@ -84,6 +84,7 @@ type Keeper struct {
 	pauses   map[key]time.Time
 	turns    map[key]*turn
 	orphans  map[key]orphan
+	discards map[key]useless
 	counts   map[countKey]uint64
 }
 
@@ -116,7 +117,8 @@ func New(o Options) *Keeper {
 
 // Want replaces the whole list of wanted certificates. It never blocks. A want
 // that no issuer can fulfil is shown by Status and otherwise ignored;
-// certificates nobody wants any more are served on but not renewed.
+// certificates nobody wants any more are served on but not renewed, and deleted
+// from the store thirty days after their end.
 func (k *Keeper) Want(list []Want) {
 	wants, rejected := cleanWants(list, k.issuers)
 	k.mu.Lock()
@@ -253,6 +255,7 @@ func (k *Keeper) reconcile(ctx context.Context) (sleep time.Duration) {
 		maps.DeleteFunc(k.pauses, func(_ key, until time.Time) bool { return !until.After(now) })
 		actions := plan(now, k.view(), k.replica)
 		k.keepOrphans(actions)
+		k.keepDiscards(actions)
 		k.cancelNeedless(actions)
 		for _, a := range actions {
 			if a.do != rest {
@@ -296,6 +299,9 @@ func (k *Keeper) view() view {
 		issuers:     k.issuers,
 		orphans:     k.orphans,
 		holders:     k.holders,
+		told:        k.told,
+		rejected:    k.rejected,
+		discards:    k.discards,
 	}
 	if len(k.pack) > 0 {
 		v.ordered = maps.Clone(v.ordered)

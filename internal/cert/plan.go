@@ -55,28 +55,33 @@ type view struct {
 	revocations map[key]revocation
 	issuers     map[string]Issuer
 	paused      map[string]time.Time // issuers of which nothing can be had before
+	told        bool                 // what is wanted
+	rejected    []Status             // wants nobody can fulfil
+	discards    map[key]useless      // what nobody wants and nobody can use, as seen before
 }
 
 type verb int
 
 const (
-	rest   verb = iota // nothing until at
-	sweep              // nobody works on the order: take away what it left behind
-	obtain             // an order is due
-	finish             // the certificate is there, its order's journal too: call Done
-	revoke             // a person wants the certificate taken back
+	rest    verb = iota // nothing until at
+	discard             // nobody wants it and nobody can use it: delete it
+	sweep               // nobody works on the order: take away what it left behind
+	obtain              // an order is due
+	finish              // the certificate is there, its order's journal too: call Done
+	revoke              // a person wants the certificate taken back
 )
 
 // action is what to do about one certificate. at is when to look again; zero:
 // only after something changed.
 type action struct {
 	key       key
-	want      *want // nil: finish or sweep without a want
+	want      *want // nil: nobody's
 	do        verb
 	at        time.Time
 	coveredBy string // ID of the certificate that makes an order needless
 	standsBy  bool   // nothing is there, and nothing shall be while other issuers do
 	orphan    *orphan
+	useless   *useless
 }
 
 // plan says what to do now about every want and every journal left behind,
@@ -110,7 +115,12 @@ func plan(now time.Time, v view, replica string) []action {
 		}
 		actions = append(actions, a.paused(now, v.pauses))
 	}
-	actions = append(actions, leftovers(now, v, actions)...)
+	wanted := make(map[key]bool, len(actions)) // true: there is an order, or shall be
+	for _, a := range actions {
+		wanted[a.key] = a.coveredBy == "" && !a.standsBy
+	}
+	actions = append(actions, leftovers(now, v, wanted)...)
+	actions = append(actions, discardable(now, v, replica, wanted)...)
 	actions = append(actions, revocable(now, v)...)
 	sortByUrgency(actions, v, replica)
 	return actions
@@ -200,11 +210,7 @@ func (c *Certificate) usual() time.Time {
 // leftovers finds journals to finish, whose certificate is safe: their holder
 // died between storing the certificate and Done, or Done failed. All others
 // that no action is about are orphans.
-func leftovers(now time.Time, v view, actions []action) []action {
-	wanted := make(map[key]bool, len(actions))
-	for _, a := range actions {
-		wanted[a.key] = a.coveredBy == "" && !a.standsBy
-	}
+func leftovers(now time.Time, v view, wanted map[key]bool) []action {
 	var out []action
 	for k := range v.journals {
 		if v.issuers[k.issuer] == nil {

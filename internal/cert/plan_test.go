@@ -53,7 +53,7 @@ func TestRenewTime(t *testing.T) {
 
 // line writes an action for a table: what, when relative to noon, why not.
 func line(a action) string {
-	s := []string{a.key.id, [...]string{"rest", "sweep", "obtain", "finish"}[a.do]}
+	s := []string{a.key.id, [...]string{"rest", "discard", "sweep", "obtain", "finish", "revoke"}[a.do]}
 	if a.do == rest && !a.at.IsZero() {
 		s = append(s, a.at.Sub(noon).String())
 	}

@@ -21,6 +21,7 @@ const (
 	StateWaiting  State = "waiting"  // not there, its turn at the issuer is at NextAttempt
 	StateCovered  State = "covered"  // not ordered: another certificate serves its names
 	StateRevoked  State = "revoked"  // for good: it is not served, and nothing is ordered in its place
+	StateExpired  State = "expired"  // nobody wants it, so it was not renewed; see DeleteAt
 	StateStandby  State = "standby"  // not ordered: issuers before this one have not failed for long
 )
 
@@ -36,6 +37,7 @@ type Status struct {
 	NotBefore   time.Time `json:"notBefore,omitzero"`
 	NotAfter    time.Time `json:"notAfter,omitzero"`
 	RenewAt     time.Time `json:"renewAt,omitzero"`
+	DeleteAt    time.Time `json:"deleteAt,omitzero"`   // then it goes from the store, unless somebody wants it
 	CoveredBy   string    `json:"coveredBy,omitempty"` // ID
 	Error       string    `json:"error,omitempty"`     // of the last attempt, in full
 	Failures    int       `json:"failures,omitempty"`  // in a row
@@ -73,8 +75,14 @@ func (k *Keeper) Status() []Status {
 		}
 		wanted[kk] = true
 		s := Status{ID: kk.id, Issuer: kk.issuer, State: StateValid, Problem: joined(h.problem, k.unread[kk])}
-		if h.cert == nil {
+		switch {
+		case h.cert == nil:
 			s.State = StateFailed
+		case !h.cert.NotAfter.After(now):
+			s.State = StateExpired
+		}
+		if k.told && s.Problem == "" {
+			s.DeleteAt, _ = v.remains(kk).useless()
 		}
 		if r := k.revocations[kk]; !r.Asked.IsZero() {
 			s.Revocation = r.text()

@@ -28,7 +28,7 @@ const (
 // turn is one go at one certificate: wait for the lease, look again, order.
 type turn struct {
 	key    key
-	names  []string // nil: only finish, sweep or revoke
+	names  []string // nil: only finish, sweep, discard or revoke
 	do     verb
 	cancel context.CancelFunc
 	// Guarded by Keeper.mu.
@@ -147,6 +147,9 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 	switch t.do {
 	case sweep:
 		k.sweep(ctx, lease, t)
+		return
+	case discard:
+		k.discard(ctx, lease, t)
 		return
 	case revoke:
 		k.revoke(ctx, lease, t)
