@@ -10,7 +10,13 @@ import (
 	"gatehouse/internal/cert"
 )
 
-var _ cert.Sweeper = (*Issuer)(nil)
+var (
+	_ cert.Sweeper = (*Issuer)(nil)
+	_ cert.Clock   = (*Issuer)(nil)
+)
+
+// Now is the time by the CA's clock, once it has answered anything.
+func (i *Issuer) Now() (time.Time, bool) { return i.ca.Now() }
 
 // orphanLife is how long the order of a name nobody wants is kept once nothing
 // is left of it but the journal: if the name is wanted again, the order is gone
