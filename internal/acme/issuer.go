@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -66,6 +67,8 @@ type Issuer struct {
 	timing   timing
 	close    func()
 	quiet    atomic.Pointer[time.Time] // until when this replica asks when to renew nothing
+	inUse    context.Context           // ends with Close
+	strays   sync.WaitGroup            // of lookAfter
 }
 
 // timing is how patient an issuer is.
@@ -80,6 +83,7 @@ type timing struct {
 	dnsWait             time.Duration // for the records to be seen
 	cleanUp             time.Duration // for one challenge
 	readBack            time.Duration // before an ambiguous write is looked at
+	strayFirst          time.Duration // before records written too late are looked after
 }
 
 var (
@@ -148,14 +152,15 @@ func assemble(o Options, ca certificationAuthority, closeCA func()) *Issuer {
 	if o.Email != "" {
 		a.contact = []string{"mailto:" + o.Email}
 	}
+	inUse, end := context.WithCancel(context.Background())
 	return &Issuer{
-		opts: o, ca: ca, accounts: a, lists: lists, revoker: revoker, log: log, close: closeCA,
+		opts: o, ca: ca, accounts: a, lists: lists, revoker: revoker, log: log, inUse: inUse, close: func() { end(); closeCA() },
 		pace: &pace{issuer: a.issuer, store: o.Store, model: modelOf(o.Directory), log: o.Logger},
 		timing: timing{
 			pollFirst: time.Second, pollMost: 10 * time.Second, pollWhole: 15 * time.Minute,
 			retryFirst: time.Second, retries: 4, retryAfterMost: 10 * time.Second,
 			tellAgain: 30 * time.Second, tellInherited: 2 * time.Second,
-			dnsWait: 15 * time.Minute, cleanUp: 2 * time.Minute, readBack: 200 * time.Millisecond,
+			dnsWait: 15 * time.Minute, cleanUp: 2 * time.Minute, readBack: 200 * time.Millisecond, strayFirst: 2 * time.Second,
 		},
 	}
 }
@@ -181,8 +186,11 @@ func idOf(dir *url.URL) string {
 	return strings.Trim(id[:min(len(id), 100)], "-.")
 }
 
-// Close gives up idle connections. The issuer can be used on.
-func (i *Issuer) Close() { i.close() }
+// Close ends what runs in the background and gives up idle connections.
+func (i *Issuer) Close() {
+	i.close()
+	i.strays.Wait()
+}
 
 // ID is the issuer's segment in the store's keys.
 func (i *Issuer) ID() string { return i.opts.ID }

@@ -13,6 +13,7 @@ import (
 	acmez "github.com/mholt/acmez/v3/acme"
 
 	"gatehouse/internal/cert"
+	"gatehouse/internal/store"
 )
 
 // machine drives one order: it does what next says, journals what it did, and
@@ -281,13 +282,22 @@ func (m *machine) present(ctx context.Context, urls []string) error {
 		all = append(all, j.Challenges[i])
 		j.Challenges[i].State = presented
 	}
-	if !m.inherited || !m.solver.seen(ctx, all) {
-		err := together(all, func(c challenge) error { return m.solver.present(ctx, c, time.Now()) })
-		if err := errors.Join(err...); err != nil {
-			return err
-		}
+	err := m.write(ctx, all)
+	if err == nil {
+		err = m.book.write(ctx, j)
 	}
-	return m.book.write(ctx, j)
+	if err != nil && (held(ctx) != nil || errors.Is(err, store.ErrLeaseLost)) {
+		m.issuer.lookAfter(m.book.key, all)
+	}
+	return err
+}
+
+// write presents challenges, unless whoever had the order before did.
+func (m *machine) write(ctx context.Context, all []challenge) error {
+	if m.inherited && m.solver.seen(ctx, all) {
+		return nil
+	}
+	return errors.Join(together(all, func(c challenge) error { return m.solver.present(ctx, c, time.Now()) })...)
 }
 
 // tell waits until all can be seen, and tells the CA of each.

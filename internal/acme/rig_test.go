@@ -139,7 +139,7 @@ var quick = timing{
 	pollFirst: 20 * time.Millisecond, pollMost: 200 * time.Millisecond, pollWhole: 20 * time.Second,
 	retryFirst: 20 * time.Millisecond, retries: 4, retryAfterMost: 3 * time.Second,
 	tellAgain: 5 * time.Second, tellInherited: 100 * time.Millisecond,
-	dnsWait: 10 * time.Second, cleanUp: 5 * time.Second, readBack: 10 * time.Millisecond,
+	dnsWait: 10 * time.Second, cleanUp: 5 * time.Second, readBack: 10 * time.Millisecond, strayFirst: 50 * time.Millisecond,
 }
 
 // request takes the lease of an order for the test.

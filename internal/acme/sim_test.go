@@ -438,7 +438,7 @@ func (w *simWorld) boot(n int) *simReplica {
 	running.Go(func() { _ = r.keeper.Run(ctx) })
 	running.Go(func() { _ = r.responder.Run(ctx) })
 	running.Go(func() { _ = i.FollowLimits(ctx) })
-	go func() { running.Wait(); close(r.done) }()
+	go func() { running.Wait(); i.Close(); close(r.done) }()
 	return r
 }
 
