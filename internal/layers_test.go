@@ -30,6 +30,8 @@ var allowed = map[string][]string{
 	"handover": {},
 	// when files change, as the operating system tells it
 	"filewatch": {},
+	// what PEM files say, as they change
+	"pemfile": {"filewatch"},
 	// where tests end the process; empty in every other build
 	"killpoint": {"store"},
 	// how near the process is to the memory it may use

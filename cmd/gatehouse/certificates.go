@@ -20,6 +20,7 @@ import (
 	"gatehouse/internal/config"
 	"gatehouse/internal/entrypoint"
 	"gatehouse/internal/localca"
+	"gatehouse/internal/pemfile"
 	"gatehouse/internal/proxy"
 	"gatehouse/internal/store"
 	"gatehouse/internal/store/kubestore"
@@ -37,10 +38,12 @@ type certificates struct {
 	demand *cert.OnDemand // nil: no [acme.onDemandPolicy]
 	// deliverer is set before routing is first called; nil: no [kubernetes].
 	deliverer *kubestore.Deliverer
+	files     *pemfile.Files // that static settings and routing name
 	log       *slog.Logger
 
 	mu     sync.Mutex
 	own    []tls.Certificate             // of the entry points
+	wrong  []config.Problem              // with the files of those
 	routed []tls.Certificate             // of the routing configuration
 	texts  map[[2]string]tls.Certificate // what chain and key given as PEM text are
 	listed []cert.Want                   // of static settings and routing
@@ -59,12 +62,8 @@ type given struct {
 }
 
 func newCertificates(s *config.Static, shared store.Store, replica string, barrier *acme.Barrier, log *slog.Logger) (*certificates, error) {
-	c := &certificates{static: s, log: log}
-	var err error
-	if err = c.loadOwn(); err != nil {
-		return nil, err
-	}
-	options, err := indexOptions(s)
+	c := &certificates{static: s, files: pemfile.New(pemfile.Options{Logger: log}), log: log}
+	options, err := c.readOwn()
 	if err != nil {
 		return nil, err
 	}
@@ -114,46 +113,6 @@ func (c *certificates) issuers() []cert.Issuer {
 	return list
 }
 
-// loadOwn reads the certificates of the entry points: one that cannot be read
-// is left out and told of, the handshake falls back to another.
-func (c *certificates) loadOwn() error {
-	for name, e := range c.static.EntryPoints {
-		if e.TLS == nil {
-			continue
-		}
-		for _, pair := range e.TLS.Certificates {
-			loaded, err := entrypoint.LoadCertificate(pair.CertFile, pair.KeyFile.Reveal())
-			if err != nil {
-				c.log.Error("certificate of an entry point left out; others are served", "entrypoint", name, "err", err)
-				continue
-			}
-			c.own = append(c.own, loaded)
-		}
-	}
-	return nil
-}
-
-// indexOptions: what holds for handshakes nothing fits. The entry points share
-// one index, so the first default certificate by name of entry point holds.
-func indexOptions(s *config.Static) (cert.IndexOptions, error) {
-	var o cert.IndexOptions
-	for _, name := range sortedKeys(s.EntryPoints) {
-		t := s.EntryPoints[name].TLS
-		if t == nil {
-			continue
-		}
-		o.Strict = o.Strict || t.SNIStrict
-		if t.DefaultCertificate != nil && o.Default == nil {
-			pair, err := entrypoint.LoadCertificate(t.DefaultCertificate.CertFile, t.DefaultCertificate.KeyFile.Reveal())
-			if err != nil {
-				return o, fmt.Errorf("read default certificate of entry point %s: %w", name, err)
-			}
-			o.Default = &pair
-		}
-	}
-	return o, nil
-}
-
 func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
 	settings := map[string]string{}
 	for name, value := range d.Settings {
@@ -198,11 +157,11 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 // same reports whether a and b are one slice.
 func same[T any](a, b []T) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
-// sameTexts reports whether certificates are those before, and texts: files may
-// change under their names.
+// sameTexts reports whether certificates are those before, and texts: those that
+// are paths still could not be read.
 func sameTexts(a, b []config.Certificate) bool {
 	return slices.EqualFunc(a, b, func(x, y config.Certificate) bool {
-		return isPEM(x.CertFile) && isPEM(x.KeyFile) && x.CertFile == y.CertFile && x.KeyFile == y.KeyFile && x.Origin == y.Origin && slices.Equal(x.Hosts, y.Hosts)
+		return pemfile.IsText(x.CertFile) && pemfile.IsText(x.KeyFile) && x.CertFile == y.CertFile && x.KeyFile == y.KeyFile && x.Origin == y.Origin && slices.Equal(x.Hosts, y.Hosts)
 	})
 }
 
@@ -245,9 +204,9 @@ func (c *certificates) list(wished []config.Wish, snap *proxy.Snapshot) []config
 
 // load reads a certificate and its key. What was given as text at the last
 // change is not parsed again: thousands of Secrets come anew with each change
-// of anything. Files are, since they change under their names.
+// of anything.
 func (c *certificates) load(chain, key string, texts map[[2]string]tls.Certificate) (tls.Certificate, error) {
-	if !isPEM(chain) || !isPEM(key) {
+	if !pemfile.IsText(chain) || !pemfile.IsText(key) {
 		return entrypoint.LoadCertificate(chain, key)
 	}
 	at := [2]string{chain, key}
@@ -263,8 +222,6 @@ func (c *certificates) load(chain, key string, texts map[[2]string]tls.Certifica
 	texts[at] = known
 	return known, nil
 }
-
-func isPEM(text string) bool { return strings.Contains(text, "-----BEGIN ") }
 
 // want tells the keeper of all that is wanted: what is listed, and what was let
 // in on demand.

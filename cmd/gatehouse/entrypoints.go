@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -294,20 +293,16 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 	if e.HTTP3Port != nil {
 		o.HTTP3Port = *e.HTTP3Port
 	}
-	var clients *x509.CertPool
-	if files := e.TLS.ClientCA.Files; len(files) > 0 {
-		if clients, err = certPool(files); err != nil {
-			return o, fmt.Errorf("entryPoints.%s.tls.clientCA.files: %w", name, err)
-		}
-	}
 	how := entrypoint.TLSOptions{
-		ClientCAs: clients, ClientOptional: e.TLS.ClientCA.Optional, Profile: e.TLS.Profile,
+		ClientOptional: e.TLS.ClientCA.Optional, Profile: e.TLS.Profile,
 		Object: "entry point " + name, MinVersion: e.TLS.MinVersion, CipherSuites: e.TLS.CipherSuites,
 		GetCertificate: g.certs.index.GetCertificate, ChallengeCertificate: g.responder.Certificate,
 	}
-	how.Hosts = g.hostTLS.add(name, how)
-	o.HostTLS = how.Hosts
-	config, problems := entrypoint.TLSConfig(how)
+	config, hosts, problems, err := g.hostTLS.add(name, how, e.TLS.ClientCA.Files)
+	if err != nil {
+		return o, fmt.Errorf("entryPoints.%s.tls.clientCA.files: %w", name, err)
+	}
+	o.HostTLS = hosts
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {
@@ -317,9 +312,6 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 		}
 	}
 	o.TLS = config
-	if config != nil {
-		g.tickets.Add("entry point "+name, config.SetSessionTicketKeys)
-	}
 	return o, errors.Join(wrong...)
 }
 

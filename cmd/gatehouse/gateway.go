@@ -110,7 +110,7 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 		return nil, err
 	}
 	g.tickets = cert.NewTickets(g.shared, log)
-	g.hostTLS = newHostTLS(g.tickets)
+	g.hostTLS = newHostTLS(g.tickets, g.certs.files)
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)
@@ -173,8 +173,9 @@ func (g *gateway) readElsewhere(ctx context.Context, prefix string) ([]store.Ent
 
 // apply compiles and serves what the controller merged.
 func (g *gateway) apply(r config.Routing, known []config.Problem) []config.Problem {
-	snap, problems := g.compiler.Compile(withDefaults(r, g.static), known)
-	problems = append(problems, g.hostTLS.prepare(r, snap)...)
+	r, stale := g.certs.named(withDefaults(r, g.static))
+	snap, problems := g.compiler.Compile(r, known)
+	problems = slices.Concat(problems, stale, g.hostTLS.prepare(r, snap))
 	g.proxy.Swap(snap)
 	g.hostTLS.settle()
 	return append(problems, g.certs.routing(r, snap)...)
@@ -240,7 +241,7 @@ func (g *gateway) makeAPI() {
 		Version: version(), Replica: g.name, Logger: g.log,
 		Sources: func() map[string]config.Routing { return g.controller.State().Sources },
 		Problems: func() []config.Problem {
-			return slices.Concat(g.configMap.problems(), g.controller.State().Problems, g.certs.undelivered())
+			return slices.Concat(g.configMap.problems(), g.controller.State().Problems, g.certs.undelivered(), g.certs.misread())
 		},
 		Ready:        g.ready,
 		Snapshot:     g.proxy.Snapshot,
@@ -333,6 +334,7 @@ func (g *gateway) run(ctx context.Context) error {
 		"on demand":    g.certs.letIn,
 		"deliveries":   g.certs.deliver,
 		"local CA":     g.certs.writeCA,
+		"PEM files":    g.followFiles,
 		"signals":      g.reopenOnSignal,
 		"upgrade":      g.upgradeOnSignal,
 		"memory":       g.watchMemory,

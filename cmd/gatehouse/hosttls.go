@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"gatehouse/internal/cert"
 	"gatehouse/internal/config"
 	"gatehouse/internal/entrypoint"
+	"gatehouse/internal/pemfile"
 	"gatehouse/internal/proxy"
 )
 
@@ -18,12 +20,13 @@ import (
 // to the goroutine that applies snapshots, but for what entry points read.
 type hostTLS struct {
 	tickets *cert.Tickets
+	files   *pemfile.Files
 	points  []*pointTLS // those with TLS
 	refused *entrypoint.TLSSet
 }
 
-func newHostTLS(tickets *cert.Tickets) *hostTLS {
-	return &hostTLS{tickets: tickets, refused: new(entrypoint.TLSSet)}
+func newHostTLS(tickets *cert.Tickets, files *pemfile.Files) *hostTLS {
+	return &hostTLS{tickets: tickets, files: files, refused: new(entrypoint.TLSSet)}
 }
 
 // pointTLS is one entry point's part.
@@ -31,7 +34,10 @@ type pointTLS struct {
 	name  string
 	hosts *entrypoint.HostTLS
 	how   entrypoint.TLSOptions         // what options leave out
-	sets  map[string]*keptSet           // by what they say
+	files []string                      // the authorities of client certificates
+	text  string                        // what those say
+	sets  map[string]*keptSet           // by what they and the entry point say
+	rest  func()                        // forgets the tickets of hosts without options
 	table map[string]*entrypoint.TLSSet // what is in force
 	next  map[string]*entrypoint.TLSSet
 }
@@ -44,12 +50,54 @@ type keptSet struct {
 	forget   func() // its session tickets
 }
 
-// add makes an entry point's part; how is what its own TLS is made of.
-func (h *hostTLS) add(name string, how entrypoint.TLSOptions) *entrypoint.HostTLS {
-	how.ChallengeCertificate, how.Hosts = nil, nil
-	p := &pointTLS{name: name, hosts: new(entrypoint.HostTLS), how: how, sets: map[string]*keptSet{}}
+// add makes an entry point's part; how is what its own TLS is made of, but for
+// the authorities of client certificates, which are in files.
+func (h *hostTLS) add(name string, how entrypoint.TLSOptions, files []string) (*tls.Config, *entrypoint.HostTLS, []config.Problem, error) {
+	p := &pointTLS{name: name, hosts: new(entrypoint.HostTLS), how: how, files: files, sets: map[string]*keptSet{}, rest: func() {}}
+	text, err := clientCAs(h.files, name, files)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	h.points = append(h.points, p)
-	return p.hosts
+	c, problems := h.demand(p, text)
+	return c, p.hosts, problems, nil
+}
+
+// demand has an entry point take client certificates of other authorities, and
+// gives what holds for hosts without options.
+func (h *hostTLS) demand(p *pointTLS, text string) (*tls.Config, []config.Problem) {
+	purpose := "entry point " + p.name
+	if p.text = text; text != "" {
+		p.how.ClientCAs = x509.NewCertPool()
+		p.how.ClientCAs.AppendCertsFromPEM([]byte(text))
+		purpose += ", client CAs " + digest([]byte(text)) // who was let in before is asked again
+	}
+	how := p.how
+	how.Hosts = p.hosts
+	c, problems := entrypoint.TLSConfig(how)
+	if c != nil {
+		p.rest()
+		p.rest = h.tickets.Add(purpose, c.SetSessionTicketKeys)
+	}
+	p.how.ChallengeCertificate = nil
+	return c, problems
+}
+
+// readAgain takes over what the authorities' files of an entry point say now.
+func (h *hostTLS) readAgain(p *pointTLS) []config.Problem {
+	text, err := clientCAs(h.files, p.name, p.files)
+	if text != "" && text != p.text {
+		if c, _ := h.demand(p, text); c != nil {
+			p.hosts.SetRest(c)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	return []config.Problem{{
+		Origin: config.Origin{Provider: "static", Source: "static configuration", Key: "entryPoints." + p.name + ".tls.clientCA.files"},
+		Object: "entry point " + p.name, Message: err.Error(), Warning: true,
+	}}
 }
 
 // prepare brings what a snapshot demands in force before the snapshot is: a
@@ -58,6 +106,7 @@ func (h *hostTLS) add(name string, how entrypoint.TLSOptions) *entrypoint.HostTL
 func (h *hostTLS) prepare(r config.Routing, snap *proxy.Snapshot) []config.Problem {
 	b := newSetBuilder(r.TLSOptions)
 	for _, p := range h.points {
+		b.problems = append(b.problems, h.readAgain(p)...)
 		p.next = h.build(p, b, snap.TLSHosts(p.name))
 		both := map[string]*entrypoint.TLSSet{}
 		maps.Copy(both, p.table)
@@ -91,14 +140,18 @@ func (h *hostTLS) build(p *pointTLS, b *setBuilder, hosts map[string]string) map
 			table[host] = h.refused
 			continue
 		}
-		kept := p.sets[o.identity]
+		identity := o.identity
+		if p.text != "" {
+			identity += ", client CAs " + digest([]byte(p.text))
+		}
+		kept := p.sets[identity]
 		if kept == nil {
 			c, problems := entrypoint.TLSConfig(o.over(p.how))
 			kept = &keptSet{&entrypoint.TLSSet{Config: c}, problems, func() {}}
 			if c != nil {
-				kept.forget = h.tickets.Add("entry point "+p.name+", TLS options "+o.identity, c.SetSessionTicketKeys)
+				kept.forget = h.tickets.Add("entry point "+p.name+", TLS options "+identity, c.SetSessionTicketKeys)
 			}
-			p.sets[o.identity] = kept
+			p.sets[identity] = kept
 		}
 		b.note(kept.problems)
 		table[host] = kept.set
@@ -183,9 +236,13 @@ func (b *setBuilder) load(name string, declared config.TLSOptions) readOptions {
 	if err != nil {
 		panic(err) // strings
 	}
-	sum := sha256.Sum256(said)
-	o.identity = hex.EncodeToString(sum[:16])
+	o.identity = digest(said)
 	return o
+}
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
 }
 
 // note keeps each problem of options once, whatever the entry points.

@@ -26,7 +26,8 @@ import (
 // file). An ended certificate is used only where nothing else fits.
 type Index struct {
 	table   atomic.Pointer[table]
-	standIn *tls.Certificate // nil: strict
+	strict  bool
+	standIn atomic.Pointer[tls.Certificate] // nil in a strict index
 	unknown func(name string)
 
 	mu      sync.Mutex // over the sources, for setters
@@ -79,17 +80,15 @@ type table struct {
 
 // NewIndex makes an empty index.
 func NewIndex(o IndexOptions) (*Index, error) {
-	x := &Index{unknown: o.Unknown}
-	if !o.Strict {
-		x.standIn = o.Default
-		if x.standIn == nil {
-			c, err := newStandIn()
-			if err != nil {
-				return nil, err
-			}
-			x.standIn = c
+	x := &Index{unknown: o.Unknown, strict: o.Strict}
+	if o.Default == nil && !o.Strict {
+		c, err := newStandIn()
+		if err != nil {
+			return nil, err
 		}
+		o.Default = c
 	}
+	x.SetDefault(o.Default)
 	x.table.Store(&table{})
 	return x, nil
 }
@@ -104,7 +103,7 @@ func (x *Index) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 		if x.unknown != nil && hello.ServerName != "" {
 			x.unknown(strings.ToLower(hello.ServerName))
 		}
-		return x.standIn, nil
+		return x.standIn.Load(), nil
 	case e.more == nil:
 		return e.first, nil
 	}
@@ -177,6 +176,14 @@ func (t *table) byAddress(conn net.Conn) entry {
 		ap = a.AddrPort()
 	}
 	return t.addresses[ap.Addr().Unmap().WithZone("")]
+}
+
+// SetDefault replaces the certificate that answers what nothing fits; a strict
+// index has none.
+func (x *Index) SetDefault(c *tls.Certificate) {
+	if !x.strict {
+		x.standIn.Store(c)
+	}
 }
 
 // SetStatic replaces the certificates that come from files. Those without a

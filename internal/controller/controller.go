@@ -92,6 +92,10 @@ func (c *Controller) State() State {
 	return c.state
 }
 
+// Again has what is newest applied again: something it names has changed. From
+// any goroutine.
+func (c *Controller) Again() { c.signal() }
+
 // Run runs the providers and the loop until ctx ends, then waits for them.
 func (c *Controller) Run(ctx context.Context) error {
 	var wg sync.WaitGroup

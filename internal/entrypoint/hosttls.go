@@ -20,6 +20,7 @@ import (
 // goroutine.
 type HostTLS struct {
 	table atomic.Pointer[map[string]*TLSSet]
+	rest  atomic.Pointer[tls.Config] // of all other hosts; nil: the entry point's
 }
 
 // TLSSet is what holds for some hosts. It is known by its address: who changes
@@ -40,6 +41,10 @@ func (h *HostTLS) Set(hosts map[string]*TLSSet) {
 	}
 	h.table.Store(&hosts)
 }
+
+// SetRest replaces the configuration of handshakes for all other hosts, which is
+// the entry point's at first. Connections there are stay.
+func (h *HostTLS) SetRest(c *tls.Config) { h.rest.Store(c) }
 
 // of finds the settings of a server name or host; nil: those of the entry
 // point.
@@ -73,7 +78,7 @@ func withTLSChoice(ctx context.Context) (context.Context, *tlsChoice) {
 func (h *HostTLS) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	set := h.of(hello.ServerName)
 	if set == nil {
-		return nil, nil
+		return h.rest.Load(), nil
 	}
 	choice, _ := hello.Context().Value(tlsChoiceKey{}).(*tlsChoice)
 	if choice == nil || set.Config == nil {
