@@ -75,7 +75,7 @@ var allowed = map[string][]string{
 	"provider/file":       {"config", "filewatch", "provider", "traefik1"},
 	"provider/kubernetes": {"config", "kubeclient", "provider", "store", "traefik1"}, // store: the keys that seal its copy
 	"provider/kv":         {"config", "provider", "store", "traefik1"},
-	"store/filestore":     {"store"},
+	"store/filestore":     {"filewatch", "store"},
 	"store/etcd2store":    {"store"},
 	"store/etcd3store":    {"store"},
 	"store/kubestore":     {"kubeclient", "store"},

@@ -24,6 +24,9 @@
 // removed with the guard in hand, so a write is either before the removal, and
 // then the next holder reads it, or refused.
 //
+// Every change ends with a mark in the guard's file: that is what other
+// processes hear of, by inotify, or by looking where the system does not tell.
+//
 // The guard is held for a few system calls only: what is slow, writing and
 // syncing, is done before and after. A process stopped just then loses it after
 // a TTL, and what it still wanted to do fails (see guard).
@@ -41,15 +44,17 @@ import (
 	"sync"
 	"time"
 
+	"gatehouse/internal/filewatch"
 	"gatehouse/internal/store"
 )
 
 // Options say where the store is and who uses it.
 type Options struct {
-	Dir     string        // made if it does not exist
-	TTL     time.Duration // how long a stopped process keeps its leases; zero: 5 s
-	Replica string        // the holder's name; empty: "pid <n>"
-	Logger  *slog.Logger  // nil: nothing is logged
+	Dir     string            // made if it does not exist
+	TTL     time.Duration     // how long a stopped process keeps its leases; zero: 5 s
+	Replica string            // the holder's name; empty: "pid <n>"
+	Watches filewatch.Options // how the system is asked for other processes' changes
+	Logger  *slog.Logger      // nil: nothing is logged
 }
 
 // Store implements store.Store on a directory.
@@ -60,13 +65,16 @@ type Store struct {
 	log   *slog.Logger
 	guard *guard
 
-	work   store.Work
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	begin  sync.Once // starts the session's loop
+	work      store.Work
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	begin     sync.Once // starts the session's loop
+	watches   filewatch.Options
+	listening sync.Once // starts what hears of other processes' changes
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced after each change made here
+	changed chan struct{} // closed and replaced after each change
+	done    int64         // the change that was told last, as the guard's file has it
 	stage   string        // the folder our changes go through; taken away from who is stuck
 	session *session      // nil: none yet, or lost
 	seen    map[string]sighting
@@ -78,7 +86,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		dir: o.Dir, ttl: cmp.Or(o.TTL, 5*time.Second), name: cmp.Or(o.Replica, fmt.Sprintf("pid %d", os.Getpid())),
 		log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), changed: make(chan struct{}),
-		seen: map[string]sighting{}, leases: map[*lease]struct{}{},
+		watches: o.Watches, seen: map[string]sighting{}, leases: map[*lease]struct{}{},
 	}
 	if err := os.MkdirAll(s.sessions(), 0o700); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", s.dir, err)
@@ -159,8 +167,7 @@ func (s *Store) guardedIn(ctx context.Context, stage string, change func(t turn)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.tell(t.stamp.UnixMicro())
 	return nil
 }
 

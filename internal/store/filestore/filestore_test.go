@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"gatehouse/internal/filewatch"
 	"gatehouse/internal/store"
 	"gatehouse/internal/store/storetest"
 )
@@ -214,6 +215,40 @@ func TestEditedByHand(t *testing.T) {
 	}
 	if _, err := s.Put(t.Context(), "k", nil, rev); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("put over the edit: %v", err)
+	}
+}
+
+// What another process changes is heard of as the system tells it, or by looking
+// where it does not, and neither waits for the rare look that is made anyway.
+func TestHeardOfOthers(t *testing.T) {
+	for name, watches := range map[string]filewatch.Options{"told": {}, "looked at": {Most: -1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			a := open(t, dir, "a")
+			b, err := Open(Options{Dir: dir, TTL: ttl, Replica: "b", Watches: watches})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			const rounds = 10
+			var rev store.Revision
+			step, began := 0, time.Now()
+			for _, err := range b.Watch(t.Context(), "k") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if step++; step > rounds {
+					break
+				}
+				if rev, err = a.Put(t.Context(), "k", []byte{byte(step)}, rev); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(began); took > rounds*safetyEvery*6/10 {
+				t.Errorf("%d changes, one after the other, were heard of after %v", rounds, took)
+			}
+		})
 	}
 }
 

@@ -22,7 +22,7 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 	s.begin.Do(func() { s.work.Go(s.live) }) // who waits must see who dies
 	told := ""
 	for ctx.Err() == nil && s.ctx.Err() == nil {
-		changed, marks := s.mark()
+		changed := s.next()
 		l, err := s.take(ctx, name)
 		if err == nil {
 			s.work.Go(l.keep)
@@ -32,7 +32,7 @@ func (s *Store) Acquire(ctx context.Context, name string) (store.Lease, error) {
 			told = err.Error()
 			s.log.Warn("lease not acquired", "dir", s.dir, "lease", name, "error", err, "next", lookEvery)
 		}
-		s.wait(ctx, changed, marks)
+		s.wait(ctx, changed)
 	}
 	return nil, fmt.Errorf("acquire %s in %s: %w", name, s.dir, s.ended(ctx))
 }

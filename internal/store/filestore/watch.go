@@ -12,13 +12,18 @@ import (
 	"strings"
 	"time"
 
+	"gatehouse/internal/filewatch"
 	"gatehouse/internal/store"
 )
 
 const (
-	// pollEvery is how soon a change made by another process is seen: one
-	// read of the guard's file.
+	// pollEvery is how soon a change made by another process is seen, by a
+	// read of the guard's file, where the system does not tell of it.
 	pollEvery = 100 * time.Millisecond
+	// safetyEvery is the same where it does.
+	safetyEvery = time.Second
+	// restAfter bounds how often other processes' changes have us look.
+	restAfter = 50 * time.Millisecond
 	// lookEvery is how soon an edit by hand is seen: a walk over the folder.
 	lookEvery = 3 * time.Second
 	// settle lets changes close together be seen as one.
@@ -37,7 +42,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 		var last []store.Entry
 		known, trouble := false, ""
 		for ctx.Err() == nil && s.ctx.Err() == nil {
-			changed, marks := s.mark()
+			changed := s.next()
 			now, err := w.look()
 			switch {
 			case err != nil && err.Error() != trouble:
@@ -51,45 +56,74 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 					return
 				}
 			}
-			s.wait(ctx, changed, marks)
+			s.wait(ctx, changed)
 		}
 	}
 }
 
-// mark is what wait compares with: taken before looking, so that nothing is
+// next is closed after the next change: taken before looking, so that nothing is
 // missed.
-func (s *Store) mark() (<-chan struct{}, marks) {
+func (s *Store) next() <-chan struct{} {
+	s.listening.Do(func() { s.work.Go(s.listen) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.changed, s.guard.look()
+	return s.changed
 }
 
 // wait returns after a change, or when it is time to look anyway.
-func (s *Store) wait(ctx context.Context, changed <-chan struct{}, before marks) {
+func (s *Store) wait(ctx context.Context, changed <-chan struct{}) {
 	look := time.NewTimer(lookEvery)
 	defer look.Stop()
-	poll := time.NewTicker(pollEvery)
-	defer poll.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.ctx.Done():
-			return
-		case <-look.C:
-			return
-		case <-changed:
-			select {
-			case <-time.After(settle):
-			case <-ctx.Done():
-			}
-			return
-		case <-poll.C:
-			if s.guard.look().done != before.done {
-				return
-			}
-		}
+	select {
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+	case <-look.C:
+	case <-changed:
+		store.Sleep(ctx, settle)
 	}
+}
+
+// listen has all who wait told of other processes' changes, until Close. Every
+// change is marked in the guard's file in the end: the system tells of that
+// (package filewatch), and on network disks one look after the other does.
+func (s *Store) listen() {
+	w := filewatch.New(s.watches)
+	defer w.Close()
+	every := safetyEvery
+	for s.ctx.Err() == nil {
+		_, blind := w.Watch([]string{filepath.Join(s.dir, own)})
+		switch {
+		case blind == nil:
+			every = safetyEvery
+		case every != pollEvery:
+			every = pollEvery
+			s.log.Info("the system does not tell of all changes of the store; it is looked at instead", "dir", s.dir, "err", blind, "every", every)
+		}
+		if s.hear() {
+			store.Sleep(s.ctx, restAfter)
+			continue
+		}
+		w.Wait(s.ctx, every)
+	}
+}
+
+// hear says whether others have changed something, and tells all who wait.
+func (s *Store) hear() bool {
+	done := s.guard.look().done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if done == s.done {
+		return false
+	}
+	s.tell(done)
+	return true
+}
+
+// tell tells all who wait of the change done last. s.mu is held.
+func (s *Store) tell(done int64) {
+	s.done = done
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // watch remembers what it has read, so that a look at files that have not
