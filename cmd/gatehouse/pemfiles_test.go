@@ -12,11 +12,14 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"gatehouse/internal/config"
 )
 
 // pemPair writes a certificate for name and its key to files.
@@ -195,4 +198,42 @@ directory = "DIR/store"
 	if err := get(kept, "own.localhost"); err != nil {
 		t.Errorf("a connection from before: %v", err)
 	}
+}
+
+// The certificate that etcd asks for is the one in the files when a connection
+// begins; while those are damaged, the one before.
+func TestClientCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "a.crt"), filepath.Join(dir, "a.key")
+	serial := pemPair(t, "replica", certFile, keyFile)
+	seen := make(chan string, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen <- r.TLS.PeerCertificates[0].SerialNumber.String()
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
+	defer server.Close()
+	client, err := clientTLS(&config.ClientTLS{Cert: certFile, Key: config.Secret(keyFile), InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: client, DisableKeepAlives: true}
+	comes := func(want string) {
+		t.Helper()
+		res, err := (&http.Client{Transport: transport, Timeout: 20 * time.Second}).Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := <-seen; got != want {
+			t.Errorf("it came with %s, want %s", got, want)
+		}
+	}
+	comes(serial)
+	serial = pemPair(t, "replica", certFile, keyFile)
+	comes(serial)
+	if err := os.WriteFile(keyFile, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	comes(serial)
 }

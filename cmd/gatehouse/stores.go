@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/config"
+	"gatehouse/internal/entrypoint"
 	"gatehouse/internal/killpoint"
 	"gatehouse/internal/store"
 	"gatehouse/internal/store/etcd2store"
@@ -111,19 +113,19 @@ func clientTLS(c *config.ClientTLS) (*tls.Config, error) {
 		out.RootCAs = pool
 	}
 	if c.Cert != "" || c.Key != "" {
-		cert, err := pathOrPEM(c.Cert)
-		if err != nil {
-			return nil, err
-		}
-		key, err := pathOrPEM(c.Key.Reveal())
-		if err != nil {
-			return nil, err
-		}
-		pair, err := tls.X509KeyPair(cert, key)
+		pair, err := entrypoint.LoadCertificate(c.Cert, c.Key.Reveal())
 		if err != nil {
 			return nil, fmt.Errorf("read client certificate: %w", err)
 		}
-		out.Certificates = []tls.Certificate{pair}
+		var last atomic.Pointer[tls.Certificate]
+		last.Store(&pair)
+		// Other tools renew it: a connection begins with what is there then.
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if now, err := entrypoint.LoadCertificate(c.Cert, c.Key.Reveal()); err == nil {
+				last.Store(&now)
+			}
+			return last.Load(), nil
+		}
 	}
 	return out, nil
 }
