@@ -36,7 +36,7 @@ func (m *machine) order(ctx context.Context) error {
 	if err := m.step(ctx, "newOrder"); err != nil {
 		return err
 	}
-	o, err := m.issuer.ca.NewOrder(ctx, m.account, acmez.Order{
+	o, err := m.issuer.ca.NewOrder(askedBefore(ctx, m.await), m.account, acmez.Order{
 		Identifiers: identifiers(j.Names), Profile: j.Profile, Replaces: j.Replaces,
 	})
 	var call *callError
@@ -46,6 +46,7 @@ func (m *machine) order(ctx context.Context) error {
 			m.issuer.log.Info("order without replaces", "order", m.book.key, "reason", call.Error())
 			j.Replaces, j.InWindow = "", false
 			m.lost = call.is("alreadyReplaced") || call.Status == http.StatusConflict // by an order of ours, if we are lucky
+			defer m.known()
 			return m.book.write(ctx, j)
 		}
 	}
@@ -55,8 +56,31 @@ func (m *machine) order(ctx context.Context) error {
 	return m.ordered(ctx, j, o)
 }
 
+// await has the end of this process wait for the answer of what is about to be
+// sent; an error: it has been asked to end, nothing more is sent.
+func (m *machine) await() error {
+	if m.req.Await == nil {
+		return nil
+	}
+	answered, err := m.req.Await()
+	if err == nil {
+		m.answered = answered
+	}
+	return err
+}
+
+// known: what newOrder was answered is in the journal, or need not be; the
+// process may end.
+func (m *machine) known() {
+	if m.answered != nil {
+		m.answered()
+		m.answered = nil
+	}
+}
+
 // ordered journals the order: from here on its address cannot be lost.
 func (m *machine) ordered(ctx context.Context, j journal, o acmez.Order) error {
+	defer m.known()
 	j.Order, j.Turn = o.Location, time.Time{}
 	if err := m.book.write(ctx, j); err != nil {
 		return err

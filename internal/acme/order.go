@@ -37,6 +37,9 @@ type machine struct {
 	inherited bool
 	// lost: a newOrder may have been sent whose answer nobody has.
 	lost bool
+	// answered ends the waiting of the end of this process for the answer of
+	// newOrder; nil: it does not wait.
+	answered func()
 }
 
 // run takes step after step until the certificate is there or an error says

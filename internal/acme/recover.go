@@ -38,6 +38,7 @@ func soon(e *callError) bool {
 // settle finds or makes the account again. The journal tells next that the
 // order was another account's.
 func (m *machine) settle(ctx context.Context) error {
+	m.known()
 	m.resettle = true
 	if err := m.step(ctx, "account"); err != nil {
 		return err
@@ -100,6 +101,7 @@ func (m *machine) pause(ctx context.Context, err error) error {
 		return fmt.Errorf("%w; tried %d times, the order is kept", err, m.tries)
 	}
 	m.truth.forget()
+	m.known()
 	return sleep(ctx, d)
 }
 

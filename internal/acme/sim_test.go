@@ -110,6 +110,7 @@ type simWorld struct {
 	silent  bool       // nobody tells what is wanted
 	pack    int        // names in a certificate; 0: as wanted
 	forgets bool       // the CA makes an order anew each time it is asked
+	delay   func(step string) time.Duration
 
 	mu                           sync.Mutex
 	rng                          *rand.Rand
@@ -445,6 +446,9 @@ func (w *simWorld) boot(n int) *simReplica {
 // wire is what happens to requests while the plan runs.
 func (w *simWorld) wire(step string) smallca.Fault {
 	f := smallca.Fault{Delay: w.upTo(150 * time.Millisecond)}
+	if w.delay != nil {
+		f.Delay = w.delay(step)
+	}
 	if !w.isFaulty() {
 		return f
 	}

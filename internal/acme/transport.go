@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/internal/cert"
 )
 
 // Bounds on what a CA may answer, and on the time it may ask us to wait.
@@ -89,11 +91,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errSpent
 	}
 	post := req.Method == http.MethodPost
-	if err := held(req.Context()); post && err != nil {
-		// Between a step's beginning and this moment the process may have
-		// been stopped for longer than its lease.
-		r.fail(req, err, post)
-		return nil, err
+	if post {
+		if err := mayPost(req.Context()); err != nil {
+			r.fail(req, err, post)
+			return nil, err
+		}
 	}
 	resp, err := t.base.RoundTrip(req)
 	if err != nil {
@@ -111,6 +113,26 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	r.note(req, resp, body, post)
 	return resp, nil
+}
+
+type askKey struct{}
+
+// askedBefore has ask called before each POST of the calls made with the
+// context: again before one that is sent once more as its nonce was refused.
+func askedBefore(ctx context.Context, ask func() error) context.Context {
+	return context.WithValue(ctx, askKey{}, ask)
+}
+
+// mayPost looks once more: between a step's beginning and this moment the
+// process may have been stopped for longer than its lease, or asked to end.
+func mayPost(ctx context.Context) error {
+	if err := held(ctx); err != nil {
+		return err
+	}
+	if ask, ok := ctx.Value(askKey{}).(func() error); ok {
+		return ask()
+	}
+	return nil
 }
 
 func (r *record) fail(req *http.Request, err error, post bool) {
@@ -136,6 +158,9 @@ func (r *record) note(req *http.Request, resp *http.Response, body []byte, post 
 func (r *record) failure(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", op, context.Cause(ctx))
+	}
+	if errors.Is(r.lost, cert.ErrEnding) {
+		return fmt.Errorf("%s: %w", op, r.lost)
 	}
 	e := &callError{Op: op, Host: r.host, Status: r.status, Err: err}
 	if r.lost != nil {

@@ -47,6 +47,13 @@ type Request struct {
 	// Step is told each step before it is done ("newOrder", "present dns-01
 	// a.example.com", ...), for status pages. It never blocks.
 	Step func(step string)
+	// Await is called right before each sending of a request whose answer nobody
+	// can ask for again. From then on until answered is called the end of this
+	// process takes the lease away only after some seconds; its loss does at
+	// once. On an error, ErrEnding, it must not be sent. Whoever returns an error
+	// of the issuer's may leave answered out: then it is stored as the attempt's
+	// before the lease goes. Nil: nothing needs to be awaited.
+	Await func() (answered func(), err error)
 }
 
 // Bundle is an issued certificate: PEM chain, leaf first, and PKCS#8 PEM key.

@@ -31,6 +31,7 @@ type turn struct {
 	names  []string // nil: only finish, sweep, discard or revoke
 	do     verb
 	cancel context.CancelFunc
+	await  func() (answered func(), err error) // of the lease, once it is held
 	// Guarded by Keeper.mu.
 	slot    bool // counts against MaxParallel
 	working bool // has the lease
@@ -129,7 +130,9 @@ func (k *Keeper) say(t *turn, step string) {
 // take is one turn: no order begins but under the lease and after a look at
 // what others did meanwhile.
 func (k *Keeper) take(ctx context.Context, t *turn) {
-	lease, err := k.store.Acquire(ctx, t.key.under(ordersPrefix))
+	end := newParting(ctx)
+	defer end.over()
+	lease, err := k.store.Acquire(end.ctx, t.key.under(ordersPrefix))
 	if err != nil {
 		if ctx.Err() == nil {
 			next := time.Now().Add(steps[1])
@@ -139,6 +142,7 @@ func (k *Keeper) take(ctx context.Context, t *turn) {
 		return
 	}
 	k.countLease(t.key.issuer, Acquired)
+	t.await = end.await
 	defer k.release(ctx, lease, t)
 	if !k.admit(t) {
 		k.pause(t.key, time.Now().Add(slotPause)) // somebody with a free slot shall have it
@@ -275,7 +279,7 @@ func get(ctx context.Context, lease store.Lease, name string) (store.Entry, erro
 }
 
 func (k *Keeper) request(lease store.Lease, t *turn, now current) Request {
-	req := Request{ID: t.key.id, Names: t.names, Lease: lease, Asked: now.asked, Step: func(s string) { k.say(t, s) }}
+	req := Request{ID: t.key.id, Names: t.names, Lease: lease, Asked: now.asked, Step: func(s string) { k.say(t, s) }, Await: t.await}
 	if now.cert != nil {
 		req.Replaces = now.cert.raw()
 		if req.Names == nil {
@@ -411,14 +415,16 @@ func (k *Keeper) done(ctx context.Context, t *turn, req Request, c *Certificate)
 }
 
 // failed stores a failed attempt, so that every replica waits and nobody
-// gives up. A lost lease and a shutdown are no failures.
+// gives up. A lost lease and a shutdown are no failures, but a refusal that
+// came while the process is about to end is one.
 func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now current, cause error) {
-	if ctx.Err() != nil {
+	gone := lease.Context().Err() != nil || errors.Is(cause, store.ErrLeaseLost)
+	if ctx.Err() != nil && (gone || errors.Is(cause, ErrEnding)) {
 		k.count(t.key.issuer, Interrupted)
 		k.log.Info("order interrupted", "names", t.names, "issuer", t.key.issuer, "next", "another replica goes on")
 		return
 	}
-	if lease.Context().Err() != nil || errors.Is(cause, store.ErrLeaseLost) {
+	if gone {
 		k.count(t.key.issuer, Interrupted)
 		k.log.Warn("lease lost during an order", "names", t.names, "issuer", t.key.issuer, "err", cause,
 			"next", "whoever has it next goes on with the order")
