@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -39,7 +40,8 @@ type crowdOptions struct {
 	names       int
 	extra       string // of the configuration
 	rules       smallca.Options
-	fails       bool // every validation fails
+	fails       bool          // every validation fails
+	slow        time.Duration // the answer to newOrder, once the order is made
 }
 
 // crowd is replicas with very many names: etcd behind a relay, and the small
@@ -96,7 +98,7 @@ func (c *crowd) servers(ctx context.Context) (err error) {
 		return err
 	}
 	c.origin = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answer") }))
-	c.front = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { c.ca.ServeHTTP(w, req) }))
+	c.front = httptest.NewUnstartedServer(http.HandlerFunc(c.answer))
 	c.front.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if c.caWay, err = newRelay(c.front.Listener.Addr().String()); err != nil {
 		return err
@@ -111,6 +113,20 @@ func (c *crowd) servers(ctx context.Context) (err error) {
 	c.store, err = etcd3store.Open(ctx, etcd3store.Options{Endpoints: []string{c.etcd.Endpoint()}, Prefix: "/gatehouse",
 		TTL: 5 * time.Second, Replica: "judge", Logger: slog.New(slog.DiscardHandler)})
 	return err
+}
+
+// answer is the CA's.
+func (c *crowd) answer(w http.ResponseWriter, req *http.Request) {
+	if c.slow == 0 || req.URL.Path != "/newOrder" {
+		c.ca.ServeHTTP(w, req)
+		return
+	}
+	late := httptest.NewRecorder()
+	c.ca.ServeHTTP(late, req)
+	time.Sleep(c.slow)
+	maps.Copy(w.Header(), late.Header())
+	w.WriteHeader(late.Code)
+	_, _ = w.Write(late.Body.Bytes())
 }
 
 // look is a validation by HTTP-01: at any replica that runs.
@@ -275,6 +291,16 @@ func (c *crowd) cpu(i int) time.Duration {
 		system, _ = strconv.Atoi(fields[12])
 	}
 	return time.Duration(user+system) * time.Second / 100
+}
+
+// told is how often the replicas have logged something.
+func (c *crowd) told(msg string) (n int) {
+	logs, _ := filepath.Glob(filepath.Join(c.dir, "replica-*.log"))
+	for _, file := range logs {
+		text, _ := os.ReadFile(file)
+		n += strings.Count(string(text), msg)
+	}
+	return n
 }
 
 func (c *crowd) stop() {
