@@ -95,7 +95,11 @@ func newACME(a *config.ACME, shared store.Store, barrier *acme.Barrier, log *slo
 		if n > 0 {
 			key = fmt.Sprintf("acme.fallbacks.%d", n-1)
 		}
-		one, err := newIssuer(base, place, a.Email)
+		first, second, err := besideEachOther(base, place.CAServer, a.SecondKeyType)
+		if err != nil {
+			return issuers, fmt.Errorf("%s.caServer: %w", key, err)
+		}
+		one, err := newIssuer(first, place, a.Email)
 		if err != nil {
 			return issuers, fmt.Errorf("%s: %w", key, err)
 		}
@@ -110,14 +114,27 @@ func newACME(a *config.ACME, shared store.Store, barrier *acme.Barrier, log *slo
 		if a.SecondKeyType == "" {
 			continue
 		}
-		second := base
-		second.ID, second.Account = one.ID()+"-"+strings.ToLower(a.SecondKeyType), one.ID()
-		second.KeyType = acme.KeyType(a.SecondKeyType)
 		if issuers.second[one.ID()], err = newIssuer(second, place, a.Email); err != nil {
 			return issuers, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return issuers, nil
+}
+
+// besideEachOther are the options of an issuer and of the one for the second
+// kind of key at the same place; "": there is none.
+func besideEachOther(base acme.Options, caServer, secondKeyType string) (first, second acme.Options, err error) {
+	if secondKeyType == "" {
+		return base, base, nil
+	}
+	first, second = base, base
+	if first.ID, err = acme.IssuerID(caServer); err != nil {
+		return first, second, err
+	}
+	second.ID, second.Account = first.ID+"-"+strings.ToLower(secondKeyType), first.ID
+	second.KeyType = acme.KeyType(secondKeyType)
+	first.Beside, second.Beside = []string{second.ID}, []string{first.ID}
+	return first, second, nil
 }
 
 func (a acmeIssuers) has(id string) bool {

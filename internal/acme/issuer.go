@@ -33,7 +33,10 @@ type Options struct {
 	// ID names the issuer in the store's keys; empty: made of Directory.
 	ID string
 	// Account is the ID of the issuer whose account this one uses; empty: ID.
-	Account        string
+	Account string
+	// Beside are the IDs of issuers that order certificates for the same names
+	// with the same account, for other keys: one order at a time.
+	Beside         []string
 	Directory      string         // the CA's directory URL, https only
 	Roots          *x509.CertPool // whom the CA's own server may be certified by; nil: the system's
 	Email          string         // contact of the account; may be empty

@@ -38,6 +38,7 @@ type journal struct {
 	Finalized bool      `json:"finalized,omitempty"`
 	Chain     []byte    `json:"chain,omitempty"` // PEM, downloaded and checked
 	Began     time.Time `json:"began,omitzero"`
+	Ordered   time.Time `json:"ordered,omitzero"` // when the CA gave Order
 
 	Challenges []challenge `json:"challenges,omitempty"`
 	// Leftovers are challenges of earlier orders that are not cleaned up yet.

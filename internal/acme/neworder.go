@@ -10,7 +10,7 @@ import (
 )
 
 // order sends newOrder, unless it was sent before and the order that its answer
-// told of can be found.
+// told of can be found. Nobody else orders the same names meanwhile.
 func (m *machine) order(ctx context.Context) error {
 	j := m.book.now.clone()
 	if j.Account != m.account.Location {
@@ -50,6 +50,9 @@ func (m *machine) order(ctx context.Context) error {
 			return m.book.write(ctx, j)
 		}
 	}
+	if err == nil {
+		err = m.ownTurn(ctx, o.Location)
+	}
 	if err != nil {
 		return err
 	}
@@ -59,6 +62,9 @@ func (m *machine) order(ctx context.Context) error {
 // await has the end of this process wait for the answer of what is about to be
 // sent; an error: it has been asked to end, nothing more is sent.
 func (m *machine) await() error {
+	if m.beside != nil && m.beside.Context().Err() != nil {
+		return context.Cause(m.beside.Context())
+	}
 	if m.req.Await == nil {
 		return nil
 	}
@@ -81,7 +87,7 @@ func (m *machine) known() {
 // ordered journals the order: from here on its address cannot be lost.
 func (m *machine) ordered(ctx context.Context, j journal, o acmez.Order) error {
 	defer m.known()
-	j.Order, j.Turn = o.Location, time.Time{}
+	j.Order, j.Turn, j.Ordered = o.Location, time.Time{}, time.Now().UTC().Truncate(time.Second)
 	if err := m.book.write(ctx, j); err != nil {
 		return err
 	}

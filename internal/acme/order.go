@@ -40,6 +40,8 @@ type machine struct {
 	// answered ends the waiting of the end of this process for the answer of
 	// newOrder; nil: it does not wait.
 	answered func()
+	// beside is held while no other issuer may order the same names; nil: none would.
+	beside store.Lease
 }
 
 // run takes step after step until the certificate is there or an error says
@@ -147,7 +149,7 @@ func (m *machine) do(ctx context.Context, a action) error {
 	case doIntend:
 		return m.intend(ctx)
 	case doOrder:
-		return m.order(ctx)
+		return m.apart(ctx, m.order)
 	case doRead:
 		return m.read(ctx)
 	case doReadAll:

@@ -110,6 +110,7 @@ type simWorld struct {
 	silent  bool       // nobody tells what is wanted
 	pack    int        // names in a certificate; 0: as wanted
 	forgets bool       // the CA makes an order anew each time it is asked
+	second  bool       // each certificate is wanted for a second kind of key too
 	delay   func(step string) time.Duration
 
 	mu                           sync.Mutex
@@ -418,8 +419,20 @@ func (w *simWorld) boot(n int) *simReplica {
 	c := newClient(o.Directory, "sim", nil)
 	c.wire = &transport{base: smallca.Wire{CA: w.ca, Fault: w.wire}}
 	c.http.Transport = c.wire
-	i := assemble(o, pointCA{c, r.do}, func() {})
-	i.lists, i.pace.model = c, w.model
+	if w.second {
+		o.Beside = []string{"sim-second"}
+	}
+	issue := func(o Options) *Issuer {
+		i := assemble(o, pointCA{c, r.do}, func() {})
+		i.lists, i.pace.model = c, w.model
+		return i
+	}
+	i := issue(o)
+	issuers := []cert.Issuer{i}
+	if w.second {
+		o.ID, o.Account, o.Beside, o.KeyType = "sim-second", "sim", []string{"sim"}, EC384
+		issuers = append(issuers, issue(o))
+	}
 	index, err := cert.NewIndex(cert.IndexOptions{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -428,7 +441,7 @@ func (w *simWorld) boot(n int) *simReplica {
 	if w.pack == 0 {
 		packs = nil
 	}
-	r.keeper = cert.New(cert.Options{Store: st, Issuers: []cert.Issuer{i}, Index: index, Replica: r.name, Logger: log, Pack: packs})
+	r.keeper = cert.New(cert.Options{Store: st, Issuers: issuers, Index: index, Replica: r.name, Logger: log, Pack: packs})
 	if !w.silent {
 		r.keeper.Want(w.wants)
 	}
