@@ -80,7 +80,8 @@ func TestRefusedOrderIsCounted(t *testing.T) {
 }
 
 // TestRollingRestarts: replicas are restarted one after another, again and
-// again, while every validation fails: no more orders than without that.
+// again, while every validation fails: no more orders than without that, and
+// no newOrder is sent twice.
 func TestRollingRestarts(t *testing.T) {
 	names, rounds := 20, 10
 	if *simRestarts > 0 {
@@ -112,6 +113,9 @@ func TestRollingRestarts(t *testing.T) {
 		failures := w.failures()
 		t.Logf("%d rolling restarts in %s, %d names that fail: %d newOrder made %d orders, %d failures recorded; one replica without restarts made %d orders",
 			rounds, lasts, names, asked, orders, failures, without)
+		if asked != orders {
+			t.Errorf("%d newOrder for %d orders: some were sent again", asked, orders)
+		}
 		if under := orders - failures; under < 0 || under > 24 { // three replicas with eight each
 			t.Errorf("%d orders for %d recorded failures", orders, failures)
 		}
