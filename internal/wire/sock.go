@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // epoch is what Now counts from.
@@ -65,6 +67,7 @@ type Sock struct {
 	waited  bool  // this write has set the deadline
 
 	hurry bool // reads do not wait: for crypto/tls, which cannot be asked
+	pace  Pacer
 
 	readArmed    atomic.Int64 // where the poller's timer stands; 0: nowhere
 	foreign      atomic.Bool  // somebody else sets the read deadline
@@ -80,6 +83,7 @@ type how uint8
 const (
 	toRead how = iota // try, then wait
 	toIdle            // the same, with a buffer only when there is something to read
+	toLook            // the same, and leave it there
 	toPeek            // try only
 	toAsk             // nothing must be there; write, then wait
 )
@@ -92,6 +96,16 @@ var errNothing error = nothing{}
 func (nothing) Error() string   { return "nothing to read yet" }
 func (nothing) Timeout() bool   { return true }
 func (nothing) Temporary() bool { return true }
+
+// Pacer has the work between a connection's waits take turns with others'.
+type Pacer interface {
+	Rest()         // before a read or a write waits; it must not
+	Resume() error // after a Read, which fails with the error
+}
+
+// Pace has p called by the goroutine that reads and writes, which is one; nil:
+// nobody.
+func (s *Sock) Pace(p Pacer) { s.pace = p }
 
 // Init makes it the Sock of a connection that is a socket. onClose, if set, is
 // called once, when the connection is closed.
@@ -131,13 +145,23 @@ func (s *Sock) Read(p []byte) (int, error) {
 	s.in, s.how = p, toRead
 	n, err := s.read()
 	s.in = nil
+	if s.pace != nil && err == nil {
+		if err = s.pace.Resume(); err != nil {
+			n = 0
+		}
+	}
 	return n, err
 }
 
 // ReadIdle waits for the first bytes without holding a buffer, then reads them
 // into a small one. The buffer is the caller's; nil with an error.
-func (s *Sock) ReadIdle() ([]byte, error) {
-	s.in, s.how = nil, toIdle
+func (s *Sock) ReadIdle() ([]byte, error) { return s.first(toIdle) }
+
+// Look is ReadIdle that leaves the bytes to be read.
+func (s *Sock) Look() ([]byte, error) { return s.first(toLook) }
+
+func (s *Sock) first(how how) ([]byte, error) {
+	s.in, s.how = nil, how
 	n, err := s.read()
 	b := s.in
 	s.in = nil
@@ -302,13 +326,19 @@ func (s *Sock) tryRead(fd uintptr) bool {
 	}
 	if s.in == nil {
 		size := MediumSize
-		if s.how == toIdle {
+		if s.how == toIdle || s.how == toLook {
 			size = SmallSize
 		}
 		s.in = Buffer(size)
 	}
 	for {
-		n, errno := sysRead(fd, s.in)
+		var n int
+		var errno syscall.Errno
+		if s.how == toLook {
+			n, errno = sysLook(fd, s.in)
+		} else {
+			n, errno = sysRead(fd, s.in)
+		}
 		switch errno {
 		case 0:
 			s.n, s.err, s.took = n, nil, true
@@ -332,12 +362,15 @@ func (s *Sock) wait() bool {
 	case toPeek:
 		s.n, s.err = 0, nil
 		return true
-	case toIdle, toAsk:
+	case toIdle, toLook, toAsk:
 		Free(s.in)
 		s.in = nil
 	}
 	if armed := s.readArmed.Load(); s.readBy != 0 && (armed <= 0 || armed > s.readBy) && !s.foreign.Load() {
 		s.setRead(s.readBy)
+	}
+	if s.pace != nil {
+		s.pace.Rest()
 	}
 	return false
 }
@@ -418,6 +451,9 @@ func (s *Sock) tryWrite(fd uintptr) bool {
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			s.armWrite()
+			if s.pace != nil {
+				s.pace.Rest()
+			}
 			return false
 		default:
 			s.werr = s.wrap("write", errno)
@@ -456,6 +492,16 @@ func (s *Sock) Close() error {
 		s.onClose()
 	}
 	return s.conn.Close()
+}
+
+// Farewell writes some last bytes, if there is room for them, and closes the
+// connection, both in one packet.
+func (s *Sock) Farewell(p []byte) {
+	s.raw.Write(func(fd uintptr) bool { //nolint:errcheck // the other side may be gone
+		unix.Send(int(fd), p, unix.MSG_MORE|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) //nolint:errcheck // likewise
+		return true
+	})
+	s.Close() //nolint:errcheck // likewise
 }
 
 // Closed reports whether Close was called.
