@@ -115,6 +115,18 @@ func (x *Index) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	return e.first, nil // the handshake says what does not fit
 }
 
+// Knows tells whether a certificate fits, as GetCertificate would find it, and
+// tells of a name that nothing fits as that does.
+func (x *Index) Knows(hello *tls.ClientHelloInfo) bool {
+	if x.table.Load().find(hello).first != nil {
+		return true
+	}
+	if x.unknown != nil && hello.ServerName != "" {
+		x.unknown(strings.ToLower(hello.ServerName))
+	}
+	return false
+}
+
 func (t *table) find(hello *tls.ClientHelloInfo) entry {
 	name := hello.ServerName
 	if name == "" {

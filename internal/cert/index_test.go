@@ -245,6 +245,27 @@ func liveHeap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// TestIndexKnows: what GetCertificate has something for, and nothing else, of
+// which it tells.
+func TestIndexKnows(t *testing.T) {
+	var told []string
+	x := must(NewIndex(IndexOptions{Unknown: func(name string) { told = append(told, name) }}))
+	ec := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	x.SetStatic([]tls.Certificate{tlsCert(ec, "", time.Now().Add(day), "a.example.com", "*.example.net")})
+	for name, want := range map[string]bool{"a.example.com": true, "A.Example.com": true, "b.example.net": true,
+		"b.example.com": false, "example.net": false, "": false} {
+		told = nil
+		hello := &tls.ClientHelloInfo{ServerName: name}
+		if got := x.Knows(hello); got != want || (len(told) == 1) == (want || name == "") {
+			t.Errorf("%q known: %t, want %t; told %q", name, got, want, told)
+		}
+	}
+	hello := &tls.ClientHelloInfo{ServerName: "a.example.com"}
+	if n := testing.AllocsPerRun(100, func() { x.Knows(hello) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	x := bigIndex(b, 10000)
 	for what, name := range map[string]string{
