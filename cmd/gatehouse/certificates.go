@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/internal/acme"
@@ -47,6 +48,9 @@ type certificates struct {
 	routed []tls.Certificate             // of the routing configuration
 	texts  map[[2]string]tls.Certificate // what chain and key given as PEM text are
 	listed []cert.Want                   // of static settings and routing
+	hosts  [][]string                    // that rules of entry points with TLS name
+
+	expected atomic.Pointer[knownNames] // nil: no routing was seen yet
 
 	last given // by the routing; used by the goroutine that calls routing
 }
@@ -135,11 +139,7 @@ func newSolver(d *config.DNSChallenge, log *slog.Logger) (*dns.Solver, error) {
 // of other things.
 func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.Problem {
 	now := given{certificates: r.Certificates, wants: snap.Wants(), wishes: r.Wishes}
-	for _, entry := range sortedKeys(c.static.EntryPoints) {
-		if c.static.EntryPoints[entry].TLS != nil {
-			now.hosts = append(now.hosts, snap.Hosts(entry))
-		}
-	}
+	now.hosts = hostsOf(c.static, snap.Hosts)
 	c.mu.Lock()
 	again := c.texts != nil
 	c.mu.Unlock()
@@ -148,7 +148,7 @@ func (c *certificates) routing(r config.Routing, snap *proxy.Snapshot) []config.
 	}
 	if now.wanted = c.last.wanted; !again || !slices.EqualFunc(now.hosts, c.last.hosts, same) || !same(now.wants, c.last.wants) ||
 		!slices.EqualFunc(now.wishes, c.last.wishes, sameWish) {
-		now.wanted = c.list(r.Wishes, snap)
+		now.wanted = c.list(r.Wishes, now.hosts, snap)
 	}
 	c.last = now
 	return slices.Concat(now.read, now.wanted)
@@ -192,11 +192,11 @@ func (c *certificates) bring(declared []config.Certificate) []config.Problem {
 }
 
 // list tells the keeper what the routing wants.
-func (c *certificates) list(wished []config.Wish, snap *proxy.Snapshot) []config.Problem {
+func (c *certificates) list(wished []config.Wish, hosts [][]string, snap *proxy.Snapshot) []config.Problem {
 	wants, problems := c.wants(snap)
 	wishes, refused := c.wished(wished)
 	c.mu.Lock()
-	c.listed = append(wants, wishes...)
+	c.listed, c.hosts = append(wants, wishes...), hosts
 	c.mu.Unlock()
 	c.want()
 	return append(problems, refused...)
@@ -234,6 +234,7 @@ func (c *certificates) want() {
 			wants = append(wants, cert.Want{Names: []string{name}, Issuer: c.acme.ID(), Source: "on demand", FromRule: true})
 		}
 	}
+	c.expected.Store(newKnownNames(c.hosts, wants))
 	c.keeper.Want(c.orders.spread(wants))
 }
 

@@ -297,12 +297,13 @@ func (g *gateway) entryPointOptions(name string, e *config.EntryPoint) (entrypoi
 		ClientOptional: e.TLS.ClientCA.Optional, Profile: e.TLS.Profile,
 		Object: "entry point " + name, MinVersion: e.TLS.MinVersion, CipherSuites: e.TLS.CipherSuites,
 		GetCertificate: g.certs.index.GetCertificate, ChallengeCertificate: g.responder.Certificate,
+		Strangers: g.strangers,
 	}
 	config, hosts, problems, err := g.hostTLS.add(name, how, e.TLS.ClientCA.Files)
 	if err != nil {
 		return o, fmt.Errorf("entryPoints.%s.tls.clientCA.files: %w", name, err)
 	}
-	o.HostTLS = hosts
+	o.HostTLS, o.Strangers = hosts, g.strangers
 	var wrong []error
 	for _, p := range problems {
 		if p.Warning {

@@ -54,6 +54,7 @@ type gateway struct {
 	barrier    *acme.Barrier
 	tickets    *cert.Tickets
 	hostTLS    *hostTLS
+	strangers  *entrypoint.Strangers // nil: every name is served
 	replicas   *replicas
 	api        http.Handler
 	health     http.Handler
@@ -111,6 +112,7 @@ func newGateway(ctx context.Context, s *config.Static, o gatewayOptions) (*gatew
 	}
 	g.tickets = cert.NewTickets(g.shared, log)
 	g.hostTLS = newHostTLS(g.tickets, g.certs.files)
+	g.strangers = g.certs.strangers()
 	g.replicas = newReplicas(g.shared, o.name, version(), log)
 	g.registry = upstream.NewRegistry(upstreamOptions(s, log))
 	g.proxy = proxy.New(log)

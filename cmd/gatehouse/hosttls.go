@@ -79,7 +79,7 @@ func (h *hostTLS) demand(p *pointTLS, text string) (*tls.Config, []config.Proble
 		p.rest()
 		p.rest = h.tickets.Add(purpose, c.SetSessionTicketKeys)
 	}
-	p.how.ChallengeCertificate = nil
+	p.how.ChallengeCertificate, p.how.Strangers = nil, nil
 	return c, problems
 }
 

@@ -29,7 +29,7 @@ func (g *gateway) connectionCounts() (list []api.Connections) {
 			list = append(list, api.Connections{EntryPoint: s.Name()})
 		}
 		of := &list[len(list)-1]
-		of.Open, of.NoRoom, of.Crowded = of.Open+c.Open, of.NoRoom+c.NoRoom, of.Crowded+c.Crowded
+		of.Open, of.NoRoom, of.Crowded, of.Strangers = of.Open+c.Open, of.NoRoom+c.NoRoom, of.Crowded+c.Crowded, of.Strangers+c.Strangers
 	}
 	return list
 }

@@ -60,11 +60,11 @@ type Options struct {
 }
 
 // Connections are figures of one entry point: connections open now, and those
-// refused since the start, for want of room or since the client's address had
-// as many as it may.
+// refused since the start, for want of room, since the client's address had as
+// many as it may or, in their handshake, since nobody knew their server name.
 type Connections struct {
-	EntryPoint            string
-	Open, NoRoom, Crowded int64
+	EntryPoint                       string
+	Open, NoRoom, Crowded, Strangers int64
 }
 
 // Replica is one member of the group that shares a store.

@@ -122,11 +122,12 @@ func (m *metricText) connections(list []Connections) {
 	for _, c := range list {
 		open = append(open, figure{[]string{"entrypoint", c.EntryPoint}, float64(c.Open)})
 		refused = append(refused, figure{[]string{"entrypoint", c.EntryPoint, "reason", "room"}, float64(c.NoRoom)},
-			figure{[]string{"entrypoint", c.EntryPoint, "reason", "address"}, float64(c.Crowded)})
+			figure{[]string{"entrypoint", c.EntryPoint, "reason", "address"}, float64(c.Crowded)},
+			figure{[]string{"entrypoint", c.EntryPoint, "reason", "name"}, float64(c.Strangers)})
 	}
 	m.family("gatehouse_entrypoint_connections", "gauge", "Connections clients have open.", open)
 	m.family("gatehouse_entrypoint_connections_refused_total", "counter",
-		"Connections not taken: at the budget or without memory (room), or since the client's address had as many as it may (address).", refused)
+		"Connections not taken: at the budget or without memory (room), since the client's address had as many as it may (address), or since too many at once asked for server names that are not served (name).", refused)
 }
 
 func (m *metricText) counts(list []cert.Count) {

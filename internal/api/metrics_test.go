@@ -29,7 +29,9 @@ func TestMetrics(t *testing.T) {
 		return []cert.Limit{{Issuer: "ca", Kind: "account", Used: 7, Size: 299, Free: time.Unix(4000, 0)},
 			{Issuer: "ca", Kind: "hold", Name: "domain a.test", Free: time.Unix(5000, 0)}, {Issuer: "ca", Kind: "down", Free: time.Unix(6000, 0)}}
 	}
-	o.Connections = func() []Connections { return []Connections{{EntryPoint: "web", Open: 7, NoRoom: 2, Crowded: 3}} }
+	o.Connections = func() []Connections {
+		return []Connections{{EntryPoint: "web", Open: 7, NoRoom: 2, Crowded: 3, Strangers: 4}}
+	}
 	o.Stale = func() (time.Time, bool) { return time.Time{}, false }
 	code, text := ask(t, Metrics(o), "GET", "/metrics")
 	if code != 200 {
@@ -43,6 +45,7 @@ func TestMetrics(t *testing.T) {
 		`gatehouse_entrypoint_connections{entrypoint="web"} 7`,
 		`gatehouse_entrypoint_connections_refused_total{entrypoint="web",reason="room"} 2`,
 		`gatehouse_entrypoint_connections_refused_total{entrypoint="web",reason="address"} 3`,
+		`gatehouse_entrypoint_connections_refused_total{entrypoint="web",reason="name"} 4`,
 		`gatehouse_certificates{state="ordering"} 0`,
 		`gatehouse_certificate_not_after_timestamp_seconds{issuer="ca",id="a-1",name="a.test"} 2000`,
 		`gatehouse_certificate_renewal_timestamp_seconds{issuer="ca",id="a-1",name="a.test"} 1000`,

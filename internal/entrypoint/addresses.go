@@ -129,10 +129,11 @@ func (s *Server) crowd(client net.Addr) {
 }
 
 // Counts are a server's figures: connections open now, and those refused since
-// it began, for want of room or by PerAddress.
-type Counts struct{ Open, NoRoom, Crowded int64 }
+// it began, for want of room, by PerAddress or, in their handshake, by
+// TLSOptions.Strangers.
+type Counts struct{ Open, NoRoom, Crowded, Strangers int64 }
 
 // Counts may be called from any goroutine.
 func (s *Server) Counts() Counts {
-	return Counts{Open: s.conns.open.Load() + s.conns.quic.Load(), NoRoom: s.noRoom.Load(), Crowded: s.crowded.Load()}
+	return Counts{Open: s.conns.open.Load() + s.conns.quic.Load(), NoRoom: s.noRoom.Load(), Crowded: s.crowded.Load(), Strangers: s.strangers.Load()}
 }

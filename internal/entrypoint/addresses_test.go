@@ -103,7 +103,7 @@ func TestPerAddress(t *testing.T) {
 	if n := strings.Count(log.String(), "has as many as it may"); n != 1 || !strings.Contains(log.String(), "client=127.0.0.1 most=2 refused=1") {
 		t.Errorf("told %d times: %s", n, log)
 	}
-	if p, s := plain.Counts(), secure.Counts(); p != (Counts{1, 0, 2}) || s != (Counts{1, 0, 1}) {
+	if p, s := plain.Counts(), secure.Counts(); p != (Counts{1, 0, 2, 0}) || s != (Counts{1, 0, 1, 0}) {
 		t.Errorf("%+v %+v", p, s)
 	}
 	other, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", plain.Addr().String())

@@ -95,6 +95,8 @@ type Options struct {
 	PerAddress *Addresses
 	// HostTLS is that of TLS; nil: no host has TLS options of its own.
 	HostTLS *HostTLS
+	// Strangers is that of TLS; nil: none.
+	Strangers *Strangers
 
 	// Pressure says when to keep no connection, and when to refuse new ones and
 	// requests; nil: never.
@@ -170,29 +172,30 @@ func (o Options) withDefaults() Options {
 
 // Server is one bound entry point.
 type Server struct {
-	name     string
-	opts     Options
-	tcp      *net.TCPListener
-	socket   deadlined // the same, behind what reads the PROXY protocol
-	conns    *connections
-	gate     *gate
-	compat   http.Handler                 // Options.Handler for a request whose head was read by http1
-	h2       *h2.Server                   // nil: no HTTP/2
-	udp      atomic.Pointer[h3.Server]    // nil: no HTTP/3, or not yet
-	later    http.Handler                 // of HTTP/3; nil: it is not wanted
-	altSvc   atomic.Pointer[announcement] // nil: none
-	rules    http1.Rules
-	clock    clock
-	draining *atomic.Bool
-	serving  atomic.Bool
-	closed   atomic.Bool
-	retired  atomic.Bool   // another process accepts now
-	noRoom   atomic.Int64  // connections refused for want of it
-	crowded  atomic.Int64  // and by PerAddress
-	evicted  atomic.Int64  // when idle ones last made room, in the time of wire.Now
-	leave    sync.Once     // closes closing
-	closing  chan struct{} // closed when Shutdown lets no more in
-	refusing chan struct{} // closed when Serve has ended
+	name      string
+	opts      Options
+	tcp       *net.TCPListener
+	socket    deadlined // the same, behind what reads the PROXY protocol
+	conns     *connections
+	gate      *gate
+	compat    http.Handler                 // Options.Handler for a request whose head was read by http1
+	h2        *h2.Server                   // nil: no HTTP/2
+	udp       atomic.Pointer[h3.Server]    // nil: no HTTP/3, or not yet
+	later     http.Handler                 // of HTTP/3; nil: it is not wanted
+	altSvc    atomic.Pointer[announcement] // nil: none
+	rules     http1.Rules
+	clock     clock
+	draining  *atomic.Bool
+	serving   atomic.Bool
+	closed    atomic.Bool
+	retired   atomic.Bool   // another process accepts now
+	noRoom    atomic.Int64  // connections refused for want of it
+	crowded   atomic.Int64  // and by PerAddress
+	strangers atomic.Int64  // and by TLSOptions.Strangers
+	evicted   atomic.Int64  // when idle ones last made room, in the time of wire.Now
+	leave     sync.Once     // closes closing
+	closing   chan struct{} // closed when Shutdown lets no more in
+	refusing  chan struct{} // closed when Serve has ended
 }
 
 // Listen binds the address. Nothing is accepted before Serve, but clients can

@@ -63,6 +63,9 @@ func (h *HostTLS) of(host string) *TLSSet {
 	return nil
 }
 
+// has tells whether a server name has settings of its own.
+func (h *HostTLS) has(name string) bool { return h != nil && h.of(name) != nil }
+
 // tlsChoice remembers what a handshake was done with.
 type tlsChoice struct{ set *TLSSet }
 

@@ -84,7 +84,7 @@ func (s *Server) listenHTTP3(handler http.Handler) (*h3.Server, error) {
 			if opts.HostTLS != nil {
 				ctx, _ = withTLSChoice(ctx)
 			}
-			return ctx
+			return context.WithValue(ctx, newcomerKey{}, &newcomer{server: s})
 		},
 		HeadTimeout: opts.ReadHeaderTimeout, IdleTimeout: opts.IdleTimeout, ReadTimeout: opts.ReadTimeout,
 		WriteTimeout: opts.WriteTimeout, StallTimeout: opts.WriteStallTimeout,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"syscall"
 	"time"
@@ -92,14 +93,20 @@ func (s *Server) accepted(c net.Conn) {
 // new goroutine, whose stack has not grown by what a handshake needs.
 func (c *conn) handshake() {
 	o := &c.server.opts
-	c.ServeTLS(o.TLS)
 	c.ReadBy(deadline(wire.Now(), o.ReadHeaderTimeout))
 	c.WriteBy(deadline(wire.Now(), o.ReadHeaderTimeout), o.WriteStallTimeout)
+	n := &newcomer{server: c.server, conn: c}
+	if o.Strangers.atSight(n) {
+		return
+	}
+	c.ServeTLS(o.TLS)
 	ctx := context.Background()
 	if o.HostTLS != nil {
 		ctx, c.choice = withTLSChoice(ctx)
 	}
-	if err := c.Handshake(ctx); err != nil {
+	err := c.Handshake(context.WithValue(ctx, newcomerKey{}, n))
+	n.leave()
+	if err != nil {
 		c.rejected(err)
 		return
 	}
@@ -121,6 +128,9 @@ func (c *conn) rejected(err error) {
 	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
 		io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") //nolint:errcheck // the client may be gone
 		return
+	}
+	if !c.server.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		return // a flood costs no text
 	}
 	c.server.opts.Logger.Debug("TLS handshake ended", "entryPoint", c.server.name, "client", c.remote, "error", err)
 }

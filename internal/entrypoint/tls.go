@@ -43,6 +43,9 @@ type TLSOptions struct {
 	ChallengeCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Hosts have settings of their own; nil: none has.
 	Hosts *HostTLS
+	// Strangers bounds handshakes for names that have none and are not known;
+	// nil: they are served as others are.
+	Strangers *Strangers
 }
 
 // TLSConfig makes the configuration of an entry point: by default Mozilla's
@@ -83,7 +86,7 @@ func TLSConfig(opts TLSOptions) (*tls.Config, []config.Problem) {
 // configForClient gives what chooses another configuration by the client's
 // first message; nil where there is no other.
 func configForClient(opts TLSOptions) func(*tls.ClientHelloInfo) (*tls.Config, error) {
-	if opts.ChallengeCertificate == nil && opts.Hosts == nil {
+	if opts.ChallengeCertificate == nil && opts.Hosts == nil && opts.Strangers == nil {
 		return nil
 	}
 	var challenge *tls.Config
@@ -91,13 +94,24 @@ func configForClient(opts TLSOptions) func(*tls.ClientHelloInfo) (*tls.Config, e
 		challenge = &tls.Config{
 			MinVersion:             tls.VersionTLS12, // RFC 8737, section 3
 			NextProtos:             []string{challengeProtocol},
-			GetCertificate:         opts.ChallengeCertificate,
 			SessionTicketsDisabled: true,
 		}
 	}
 	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if challenge != nil && len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == challengeProtocol {
-			return challenge, nil
+			// Asked now: a key exchange is not for those who ask for nothing.
+			proof, err := opts.ChallengeCertificate(hello)
+			if err != nil {
+				return nil, err
+			}
+			own := challenge.Clone()
+			own.Certificates = []tls.Certificate{*proof}
+			return own, nil
+		}
+		if opts.Strangers != nil && !opts.Hosts.has(hello.ServerName) {
+			if err := opts.Strangers.admit(hello); err != nil {
+				return nil, err
+			}
 		}
 		if opts.Hosts != nil {
 			return opts.Hosts.choose(hello)
