@@ -1,10 +1,8 @@
 package fire
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -104,78 +102,6 @@ func (c *crowd) greet(replica int, name string, patience time.Duration) (client 
 		return nil, 0, fmt.Errorf("for %s served %s %v", name, leaf.Subject.CommonName, leaf.DNSNames)
 	}
 	return client, took, nil
-}
-
-// helloOf is the first message of a handshake for a name.
-func helloOf(name string) ([]byte, error) {
-	client, server := net.Pipe()
-	defer func() { _ = client.Close(); _ = server.Close() }()
-	go func() { _ = tls.Client(client, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake() }()
-	head := make([]byte, 5)
-	if _, err := io.ReadFull(server, head); err != nil {
-		return nil, err
-	}
-	hello := append(head, make([]byte, int(head[3])<<8|int(head[4]))...)
-	_, err := io.ReadFull(server, hello[5:])
-	return hello, err
-}
-
-// flood begins as many handshakes for names nobody knows as it can, each name
-// once, and gives how many were answered.
-func (c *crowd) flood(ctx context.Context, parallel, rate int, suffix string) (answered int, err error) {
-	const mark = "x00000000"
-	hello, err := helloOf(mark + suffix)
-	if err != nil {
-		return 0, err
-	}
-	at := bytes.Index(hello, []byte(mark))
-	if at < 0 {
-		return 0, errors.New("the hello has no name")
-	}
-	numbers := make(chan int)
-	var mu sync.Mutex
-	var running sync.WaitGroup
-	for range parallel {
-		mine := slices.Clone(hello)
-		running.Go(func() {
-			for n := range numbers {
-				copy(mine[at:], fmt.Sprintf("x%08d", n))
-				if c.begin(mine, n%c.replicas) == nil {
-					mu.Lock()
-					answered++
-					mu.Unlock()
-				}
-			}
-		})
-	}
-	began := time.Now()
-	for n := 0; ctx.Err() == nil; n++ {
-		if ahead := time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(rate))); ahead > time.Millisecond {
-			time.Sleep(ahead)
-		}
-		select {
-		case numbers <- n:
-		case <-ctx.Done():
-		}
-	}
-	close(numbers)
-	running.Wait()
-	return answered, nil
-}
-
-// begin sends a hello, waits for the first of the answer, and goes away.
-func (c *crowd) begin(hello []byte, replica int) error {
-	conn, err := net.DialTimeout("tcp", c.address(replica), 10*time.Second)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.(*net.TCPConn).SetLinger(0); _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := conn.Write(hello); err != nil {
-		return err
-	}
-	_, err = conn.Read(make([]byte, 2048))
-	return err
 }
 
 func quantile(all []time.Duration, q float64) time.Duration {
