@@ -70,6 +70,68 @@ func TestReadIdle(t *testing.T) {
 }
 
 // A deadline that was meant for an earlier read must not end a later one.
+// paced counts what it is told.
+type paced struct {
+	rests, resumes int
+	stop           error
+}
+
+func (p *paced) Rest()         { p.rests++ }
+func (p *paced) Resume() error { p.resumes++; return p.stop }
+
+// TestPace: a read that waits says so, one that finds something does not; each
+// asks before it goes on.
+func TestPace(t *testing.T) {
+	c, other := pair(t)
+	p := new(paced)
+	c.Pace(p)
+	b := make([]byte, 1)
+	c.ReadBy(Now() + int64(time.Millisecond))
+	if _, err := c.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || p.rests == 0 || p.resumes != 0 {
+		t.Errorf("nothing came: %v, %+v", err, p)
+	}
+	c.ReadBy(0)
+	send(t, other, "ab")
+	if _, err := c.Read(b); err != nil || p.resumes != 1 {
+		t.Errorf("something came: %v, %+v", err, p)
+	}
+	rested := p.rests
+	if _, err := c.Read(b); err != nil || p.rests != rested || p.resumes != 2 {
+		t.Errorf("it was there: %v, %+v", err, p)
+	}
+	p.stop = errors.New("no")
+	send(t, other, "c")
+	if n, err := c.Read(b); n != 0 || !errors.Is(err, p.stop) {
+		t.Errorf("%d, %v", n, err)
+	}
+	c.Pace(nil)
+	send(t, other, "d")
+	if _, err := c.Read(b); err != nil || p.resumes != 3 {
+		t.Errorf("nobody is told any more: %v, %+v", err, p)
+	}
+}
+
+// TestLookAndFarewell: what is looked at stays; last bytes come before the end.
+func TestLookAndFarewell(t *testing.T) {
+	c, other := pair(t)
+	send(t, other, "hello")
+	for range 2 {
+		b, err := c.Look()
+		if err != nil || string(b) != "hello" {
+			t.Fatalf("%q, %v", b, err)
+		}
+		Free(b)
+	}
+	b := make([]byte, 8)
+	if n, err := c.Read(b); err != nil || string(b[:n]) != "hello" {
+		t.Fatalf("%q, %v", b[:n], err)
+	}
+	c.Farewell([]byte("bye"))
+	if got, err := io.ReadAll(other); err != nil || string(got) != "bye" || !c.Closed() {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestLazyDeadline(t *testing.T) {
 	c, other := pair(t)
 	buf := make([]byte, 10)
