@@ -45,6 +45,20 @@ type bucketRecord struct {
 	Careful time.Time `json:"careful,omitzero"` // of "pace": until when less is asked
 	Sent    time.Time `json:"sent,omitzero"`    // of "pace", while careful: when the next newOrder may go out
 	Seen    []string  `json:"seen,omitempty"`   // of failures: the authorizations counted last
+	At      time.Time `json:"at,omitzero"`      // when it was written
+}
+
+// read is the bucket as it is at now. One that was written by a clock ahead of
+// ours is moved to ours: else every order would wait until ours is there.
+func (b *bucketRecord) read(now time.Time) {
+	if ahead := b.At.Sub(now); ahead > clockStep {
+		for _, t := range []*time.Time{&b.Full, &b.Careful, &b.Sent} {
+			if t.After(now) {
+				*t = t.Add(-ahead)
+			}
+		}
+	}
+	b.At = now.UTC()
 }
 
 // careful tells whether the CA has just come back. What another clock wrote into
@@ -200,6 +214,7 @@ func (p *pace) back(ctx context.Context) error {
 	}
 	p.log.Info("the CA answers again", "issuer", p.issuer, "since", since)
 	return change(ctx, p, "pace", func(b *bucketRecord) bool {
+		b.read(time.Now())
 		b.Careful = time.Now().Add(carefulFor).UTC()
 		return true
 	})
@@ -250,6 +265,7 @@ func (p *pace) reserve(ctx context.Context, rules []rule) (at time.Time, why str
 		var slot time.Time
 		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
 			now := time.Now()
+			b.read(now)
 			if r.bucket == "pace" {
 				r = paceRule(b.careful(now))
 			}
@@ -275,7 +291,7 @@ func (p *pace) apart(ctx context.Context) error {
 	var at time.Time
 	err := change(ctx, p, "pace", func(b *bucketRecord) bool {
 		now := time.Now()
-		if !b.careful(now) {
+		if b.read(now); !b.careful(now) {
 			return false
 		}
 		if b.Sent.After(now.Add(time.Minute)) {
@@ -291,6 +307,32 @@ func (p *pace) apart(ctx context.Context) error {
 	return sleep(ctx, time.Until(at))
 }
 
+// turn is a turn that was taken. Nobody waits longer than who comes only now: a
+// later one was taken by a clock that was ahead.
+func (p *pace) turn(ctx context.Context, taken time.Time, rules []rule) (time.Time, error) {
+	now := time.Now()
+	if !taken.After(now) {
+		return taken, nil
+	}
+	last := now
+	for _, r := range append(rules, paceRule(false)) {
+		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
+			b.read(now)
+			if at, _ := r.slot(b.Full, now); at.After(last) {
+				last = at
+			}
+			return false
+		})
+		if err != nil {
+			return taken, err
+		}
+	}
+	if last.Before(taken) {
+		return last, nil
+	}
+	return taken, nil
+}
+
 // look says until when a bucket is empty, without taking from it, and which.
 func (p *pace) look(ctx context.Context, rules []rule) (until time.Time, why string, err error) {
 	seen := p.seen.Load()
@@ -301,6 +343,7 @@ func (p *pace) look(ctx context.Context, rules []rule) (until time.Time, why str
 			continue
 		}
 		err := change(ctx, p, r.bucket, func(b *bucketRecord) bool {
+			b.read(time.Now())
 			if at, _ := r.slot(b.Full, time.Now()); at.After(until) && at.Before(time.Now().Add(maxRetryAfter)) {
 				until, why = at, r.text
 			}
@@ -328,6 +371,7 @@ func (p *pace) failed(ctx context.Context, name, authorization string) {
 			return false
 		}
 		b.Seen = append(b.Seen[max(0, len(b.Seen)-mostSeen+1):], authorization)
+		b.read(time.Now())
 		_, b.Full = r.slot(b.Full, time.Now())
 		b.Full = b.Full.UTC()
 		return true
@@ -360,13 +404,18 @@ func (m *machine) admit(ctx context.Context) error {
 			return &waitError{until, fmt.Sprintf("it waits until it can be tried again: the CA allows %s", why), false, false}
 		}
 	}
+	rules := p.model.rules(j.Names, j.Renews != "", exempt)
 	if !j.Turn.IsZero() {
-		if j.Turn.After(time.Now()) {
-			return &waitError{j.Turn, "it waits for its turn at the CA", false, false}
+		turn, err := p.turn(ctx, j.Turn, rules)
+		if err != nil {
+			return err
+		}
+		if turn.After(time.Now()) {
+			return &waitError{turn, "it waits for its turn at the CA", false, false}
 		}
 		return p.apart(ctx) // the turn is taken; a repeated newOrder is the same order
 	}
-	at, why, err := p.reserve(ctx, p.model.rules(j.Names, j.Renews != "", exempt))
+	at, why, err := p.reserve(ctx, rules)
 	if err != nil {
 		return err
 	}
