@@ -267,7 +267,7 @@ func (i *Issuer) open(ctx context.Context, req cert.Request) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{issuer: i, req: req, book: b, solver: i.solver(req), restarts: 2}
+	m := &machine{issuer: i, req: req, book: b, solver: i.solver(req), restarts: 2, planned: map[string]bool{}}
 	m.truth.tellAgain = map[string]time.Time{}
 	for _, c := range b.now.Challenges {
 		m.truth.tellAgain[c.Authorization] = time.Now().Add(i.timing.tellInherited)

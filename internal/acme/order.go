@@ -35,6 +35,7 @@ type machine struct {
 	// inherited: the order was begun by an earlier call, perhaps of a process
 	// that died; what it presented may be there.
 	inherited bool
+	planned   map[string]bool // authorizations whose challenges fit what is configured now
 	// lost: a newOrder may have been sent whose answer nobody has.
 	lost bool
 	// answered ends the waiting of the end of this process for the answer of
@@ -270,6 +271,9 @@ func (m *machine) choose(ctx context.Context, urls []string) error {
 			return err
 		}
 		j.Challenges = append(j.Challenges, c)
+		// What is about to be presented again is no leftover any more.
+		j.Leftovers = slices.DeleteFunc(j.Leftovers, func(l challenge) bool { return l.place() == c.place() && l.Value == c.Value })
+		m.planned[url] = true
 	}
 	return m.book.write(ctx, j)
 }
@@ -277,6 +281,9 @@ func (m *machine) choose(ctx context.Context, urls []string) error {
 // present makes the challenges of urls answerable, together: a DNS provider
 // makes one change of them.
 func (m *machine) present(ctx context.Context, urls []string) error {
+	if other, err := m.replan(ctx, urls); other || err != nil {
+		return err
+	}
 	j := m.book.now.clone()
 	var all []challenge
 	for _, url := range urls {
@@ -307,6 +314,9 @@ func (m *machine) write(ctx context.Context, all []challenge) error {
 
 // tell waits until all can be seen, and tells the CA of each.
 func (m *machine) tell(ctx context.Context, urls []string) error {
+	if other, err := m.replan(ctx, urls); other || err != nil {
+		return err
+	}
 	j := m.book.now.clone()
 	var all []challenge
 	changed := false
