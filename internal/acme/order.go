@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -73,7 +74,11 @@ func (m *machine) run(ctx context.Context) (cert.Bundle, error) {
 // begin puts aside a journal that is not about this request, and finds the
 // account.
 func (m *machine) begin(ctx context.Context) error {
-	if why := stale(m.book.now, m.req, m.issuer.opts.Directory, time.Now()); why != "" {
+	why, err := m.stale(ctx)
+	if err != nil {
+		return err
+	}
+	if why != "" {
 		m.issuer.log.Info("journal put aside", "order", m.book.key, "reason", why)
 		if err := m.reset(ctx); err != nil {
 			return err
@@ -228,6 +233,10 @@ func (m *machine) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if why := overdue(o.Status, o.Expires, m.now()); why != "" {
+		m.truth.gone = why
+		return nil
+	}
 	o.Location = m.book.now.Order
 	m.truth.order, m.asked = &o, wait
 	return nil
@@ -247,6 +256,10 @@ func (m *machine) readAll(ctx context.Context, urls []string) error {
 		}
 		if err != nil {
 			return err
+		}
+		if why := overdue(z.Status, z.Expires, m.now()); why != "" {
+			m.truth.gone = "its authorization of " + z.IdentifierValue() + ": " + why
+			return nil
 		}
 		m.truth.authorizations[url] = z
 		m.asked = max(m.asked, wait)
@@ -356,8 +369,11 @@ func (m *machine) tell(ctx context.Context, urls []string) error {
 func (m *machine) wait(ctx context.Context, all []challenge) error {
 	until := time.Now().Add(m.issuer.timing.dnsWait)
 	for _, c := range all {
-		if !c.Expires.IsZero() && c.Expires.Before(until) {
-			until = c.Expires
+		if c.Expires.IsZero() {
+			continue
+		}
+		if end := time.Now().Add(c.Expires.Sub(m.now())); end.Before(until) {
+			until = end
 		}
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
@@ -419,7 +435,7 @@ func (m *machine) download(ctx context.Context) error {
 	}
 	chains, err := m.issuer.ca.Chains(ctx, m.account, m.truth.order.Certificate)
 	if isGone(err) {
-		return m.fail(ctx, err)
+		return m.unusable(ctx, err)
 	}
 	if err != nil {
 		return err
@@ -435,13 +451,25 @@ func (m *machine) download(ctx context.Context) error {
 	}
 	chain, err := parseChain(text)
 	if err == nil {
-		err = checkChain(chain, key, j.Names, time.Now())
+		err = checkChain(chain, key, j.Names, m.timeFor(chain[0]))
 	}
 	if err != nil {
-		return m.fail(ctx, fmt.Errorf("certificate: %s sent one that must not be used: %w", hostOf(m.issuer.opts.Directory), err))
+		host := hostOf(m.issuer.opts.Directory)
+		return m.unusable(ctx, &callError{Op: "certificate", Host: host, Status: http.StatusOK, Err: fmt.Errorf("it must not be used: %w", err)})
 	}
 	j.Chain = text
 	return m.book.write(ctx, j)
+}
+
+// unusable keeps an order whose certificate cannot be had as it should be: what
+// is paid for may have been garbled on the way, or not be everywhere at the CA
+// yet. An order that stays so is given up.
+func (m *machine) unusable(ctx context.Context, why error) error {
+	age := time.Since(m.book.now.Began)
+	if m.tries >= m.issuer.timing.retries && (age < 0 || age > keepUnusable) {
+		return m.fail(ctx, why)
+	}
+	return why
 }
 
 // restart begins anew in place of an order that is no more.

@@ -28,6 +28,8 @@ type stuck struct {
 
 func (s *stuck) About(context.Context) (about, error) { return about{}, nil }
 
+func (s *stuck) Now() (time.Time, bool) { return time.Time{}, false }
+
 func (s *stuck) Register(_ context.Context, a acmez.Account, _ *EAB) (acmez.Account, error) {
 	a.Location = "https://ca.example/acct/1"
 	return a, nil

@@ -32,7 +32,7 @@ func (m *machine) recover(ctx context.Context, err error) error {
 // soon reports whether it is worth looking again: the call may work next time,
 // or was refused because the CA is further than we know.
 func soon(e *callError) bool {
-	return e.transient() || e.is("orderNotReady") || e.Op == "challenge" && e.is("malformed")
+	return e.transient() || e.is("orderNotReady") || e.Op == "challenge" && e.is("malformed") || e.Op == "certificate" && e.gone()
 }
 
 // settle finds or makes the account again. The journal tells next that the
