@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"gatehouse/e2e/rig"
 	"gatehouse/internal/cert"
+	"gatehouse/internal/store"
 )
 
 // bent is a real CA whose answers are bent.
@@ -19,6 +21,8 @@ type bent struct {
 	chains func([][]byte, error) ([][]byte, error)
 	order  func(acmez.Order) acmez.Order
 	now    func() time.Time
+
+	finalize func() error
 }
 
 func (b bent) Chains(ctx context.Context, a acmez.Account, url string) ([][]byte, error) {
@@ -35,6 +39,13 @@ func (b bent) Order(ctx context.Context, a acmez.Account, url string) (acmez.Ord
 		o = b.order(o)
 	}
 	return o, wait, err
+}
+
+func (b bent) Finalize(ctx context.Context, a acmez.Account, url string, csr []byte) error {
+	if b.finalize != nil {
+		return b.finalize()
+	}
+	return b.certificationAuthority.Finalize(ctx, a, url, csr)
 }
 
 func (b bent) Now() (time.Time, bool) {
@@ -148,6 +159,63 @@ func TestOrdersThatAreNoMore(t *testing.T) {
 		if down := i.pace.seen.Load(); i.Paused().After(time.Now()) {
 			t.Errorf("%s: the CA is taken for down: %+v", name, down)
 		}
+	}
+}
+
+// TestWhatIsNoOutage: answers that cannot be used, and what we cannot send, say
+// nothing about whether the CA is there; the orders of others go on.
+func TestWhatIsNoOutage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	for name, c := range map[string]struct {
+		bend func(acmez.Order) acmez.Order
+		eab  *EAB
+		want string
+	}{
+		"no certificate": {func(o acmez.Order) acmez.Order { o.Certificate = ""; return o }, nil, "its order is valid"},
+		"plain http": {func(o acmez.Order) acmez.Order {
+			o.Finalize = strings.Replace(o.Finalize, "https:", "http:", 1)
+			return o
+		}, nil, "only https is spoken with a CA"},
+		"wrong MAC key": {nil, &EAB{KeyID: "k", MACKey: "not base64!"}, "newAccount: "},
+	} {
+		w.mem = store.NewMem(0)
+		st := w.mem.Replica("one")
+		w.responderStore.set(st)
+		i := w.issuer(http01, st, func(o *Options) { o.EAB = c.eab })
+		i.timing.pollWhole = time.Second
+		i.ca = bent{certificationAuthority: i.ca, order: c.bend}
+		_, err := i.Obtain(t.Context(), request(t, st, "x", strings.ToLower(strings.ReplaceAll(name, " ", "-"))+".example.com"))
+		var retry *cert.RetryError
+		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &retry) && retry.Unreached {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "no answer") {
+			t.Errorf("%s: the error puts it on the CA: %v", name, err)
+		}
+		if _, err := st.Get(t.Context(), "limits/pebble/holds"); err == nil {
+			t.Errorf("%s: the CA is taken for down", name)
+		}
+	}
+}
+
+// TestOrderThatStaysReady: a CA that takes the signing request and forgets it is
+// not asked as fast as it answers.
+func TestOrderThatStaysReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	st := w.mem.Replica("one")
+	i := w.issuer(http01, st)
+	taken := 0
+	i.ca = bent{certificationAuthority: i.ca, finalize: func() error { taken++; return nil }}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := i.Obtain(ctx, request(t, st, "x", "forgetful.example.com"))
+	if err == nil || !strings.Contains(err.Error(), "still calls the order ready; it is kept") {
+		t.Errorf("got %v", err)
+	}
+	if taken > 10 {
+		t.Errorf("finalized %d times in one attempt", taken)
 	}
 }
 

@@ -93,7 +93,7 @@ func (m *machine) ordered(ctx context.Context, j journal, o acmez.Order) error {
 	}
 	m.lost = false
 	m.truth.forget()
-	m.truth.gone, m.truth.order, m.tries = "", &o, 0
+	m.truth.gone, m.truth.order, m.tries, m.handed = "", &o, 0, 0
 	return nil
 }
 

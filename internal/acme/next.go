@@ -76,6 +76,9 @@ func next(j journal, t truth, now time.Time) action {
 	case acmez.StatusProcessing:
 		return action{verb: doPoll}
 	case acmez.StatusValid:
+		if t.order.Certificate == "" {
+			return action{verb: doPoll} // some CAs say so before it is there
+		}
 		return action{verb: doDownload}
 	case acmez.StatusInvalid:
 		return nextOfInvalid(t, now)

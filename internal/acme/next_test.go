@@ -44,6 +44,8 @@ func TestNext(t *testing.T) {
 	invalid.Challenges[0].Error = &acmez.Problem{Type: acmez.ProblemTypeDNS, Detail: "no TXT"}
 	expired := order("invalid")
 	expired.Expires = now.Add(-time.Hour)
+	ready := order("valid")
+	ready.Certificate = "c"
 	broken := order("invalid")
 	broken.Error = &acmez.Problem{Type: acmez.ProblemTypeCAA, Detail: "forbids"}
 	chained := ordered
@@ -82,7 +84,8 @@ func TestNext(t *testing.T) {
 		"invalid, no reason":            {ordered, known(order("invalid")), doFail, "", "does not say why"},
 		"ready":                         {with(ch("a", told)), known(order("ready", "a")), doFinalize, "", ""},
 		"processing":                    {ordered, known(order("processing")), doPoll, "", ""},
-		"valid":                         {ordered, known(order("valid")), doDownload, "", ""},
+		"valid":                         {ordered, known(ready), doDownload, "", ""},
+		"valid, no certificate yet":     {ordered, known(order("valid")), doPoll, "", ""},
 		"chain journaled":               {chained, truth{}, doGive, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

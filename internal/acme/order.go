@@ -32,6 +32,7 @@ type machine struct {
 	polling  time.Time     // since when nothing but looking was done
 	tries    int           // calls in a row that may work soon
 	restarts int           // orders that may still be begun anew
+	handed   int           // signing requests the CA took in this attempt
 	resettle bool          // the account was settled again already
 	// inherited: the order was begun by an earlier call, perhaps of a process
 	// that died; what it presented may be there.
@@ -415,6 +416,14 @@ func (m *machine) finalize(ctx context.Context) error {
 			return err
 		}
 	}
+	if m.handed > 0 { // and yet it calls the order ready
+		if m.handed > m.issuer.timing.retries {
+			return fmt.Errorf("finalize: %s took it %d times, and still calls the order ready; it is kept", hostOf(m.truth.order.Finalize), m.handed)
+		}
+		if err := sleep(ctx, m.issuer.timing.retryFirst<<m.handed); err != nil {
+			return err
+		}
+	}
 	if err := m.step(ctx, "finalize"); err != nil {
 		return err
 	}
@@ -424,6 +433,7 @@ func (m *machine) finalize(ctx context.Context) error {
 	}
 	m.truth.forget()
 	m.tries = 0
+	m.handed++
 	return nil
 }
 

@@ -64,6 +64,7 @@ type record struct {
 	body       []byte // of the last answer
 	retryAfter time.Duration
 	lost       error
+	unsent     error // a request that we would not send
 	spent      bool
 }
 
@@ -77,12 +78,14 @@ func newRecord(ctx context.Context, d time.Duration) (context.Context, *record) 
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != "https" {
-		return nil, fmt.Errorf("%s: only https is spoken with a CA", req.URL.Redacted())
-	}
 	r, _ := req.Context().Value(recordKey{}).(*record)
 	if r == nil {
 		return nil, errors.New("a request outside any call")
+	}
+	if req.URL.Scheme != "https" {
+		r.unsent = fmt.Errorf("the CA's URL %q: only https is spoken with a CA", req.URL.Redacted())
+		r.cancel()
+		return nil, r.unsent
 	}
 	if r.directory != nil && req.Method == http.MethodGet {
 		return answerWith(req, r.directory), nil
@@ -166,7 +169,13 @@ func (r *record) failure(ctx context.Context, op string, err error) error {
 	if r.lost != nil {
 		e.Err = r.lost
 	}
-	if r.status < 400 {
+	// What was not sent says nothing about whether the CA is there.
+	switch {
+	case r.unsent != nil:
+		return fmt.Errorf("%s: %w", op, r.unsent)
+	case r.lost == nil && r.status == 0:
+		return fmt.Errorf("%s: %w", op, err)
+	case r.status < 400:
 		return e
 	}
 	e.Problem = parseProblem(r.kind, r.body)
@@ -191,7 +200,7 @@ func (r *record) wait() time.Duration {
 
 // answered reports whether the last request got a 2xx.
 func (r *record) answered() bool {
-	return r.lost == nil && r.status >= 200 && r.status < 300
+	return r.unsent == nil && r.lost == nil && r.status >= 200 && r.status < 300
 }
 
 func readBounded(resp *http.Response) ([]byte, error) {

@@ -87,8 +87,22 @@ func TestNothingIsSentTwiceAfterALostAnswer(t *testing.T) {
 }
 
 func TestOnlyHTTPS(t *testing.T) {
-	if sent, _, err := send(t, "GET", "http://ca.example/dir", says(200, "", "")); sent != 0 || err == nil {
-		t.Errorf("sent %d, %v", sent, err)
+	base := &answers{list: []func(*http.Request) (*http.Response, error){says(200, "", "")}}
+	ctx, r := newRecord(t.Context(), time.Minute)
+	defer r.cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://ca.example/dir", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&transport{base: base}).RoundTrip(req)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	if base.sent != 0 || err == nil || r.answered() {
+		t.Errorf("sent %d, %v", base.sent, err)
+	}
+	if err := r.failure(t.Context(), "op", err); err.Error() != `op: the CA's URL "http://ca.example/dir": only https is spoken with a CA` {
+		t.Errorf("failure: %v", err)
 	}
 }
 
