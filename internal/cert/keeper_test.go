@@ -641,6 +641,34 @@ func TestDamagedValueIsRefused(t *testing.T) {
 	})
 }
 
+// TestValueOfALaterVersion: while replicas are brought up to date one by one,
+// those that are not yet order nothing in place of what they cannot read.
+func TestValueOfALaterVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newSmallCA(t, 90*day)
+		mem := store.NewMem(0)
+		later := mem.Replica("later")
+		ready := start(t, mem, ca, "r1", wantNames("a.example.com"))
+		time.Sleep(10 * time.Second)
+		name := "certificates/ca/" + ID([]string{"a.example.com"})
+		e := must(later.Get(t.Context(), name))
+		value := []byte(`{"version":2,"chain":{"a":1}}`)
+		must(later.Put(t.Context(), name, value, e.Revision))
+		old := start(t, mem, ca, "r2", wantNames("a.example.com"))
+		time.Sleep(day)
+		ready.mustServe("a.example.com")
+		if _, _, calls := ca.counts(); calls != 1 {
+			t.Errorf("%d calls of the CA, want the first one only", calls)
+		}
+		if e = must(later.Get(t.Context(), name)); !bytes.Equal(e.Value, value) {
+			t.Errorf("it was written over by %.60s", e.Value)
+		}
+		if s := old.status(ID([]string{"a.example.com"})); !strings.Contains(s.Problem, "a later version wrote it") {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 func TestDeletedValueIsServedUntilOrderedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := newSmallCA(t, 90*day)

@@ -3,6 +3,7 @@ package cert
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -134,7 +135,10 @@ func (k *Keeper) judge(kk key, validKey bool, e store.Entry, last held, first bo
 	if err != nil {
 		h.problem = err.Error()
 		next := "it is ordered anew"
+		var later *laterError
 		switch {
+		case errors.As(err, &later):
+			next = "nothing is ordered in its place; the last good one is served, if there is one"
 		case store.SealedUnder(e.Value) != "":
 			next = "it is served once it can be opened; nothing is ordered in its place without the key"
 		case last.cert != nil:

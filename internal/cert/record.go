@@ -88,8 +88,12 @@ func decodeCertificate(k key, value []byte) (*Certificate, error) {
 	if err := store.CheckSealed(value); err != nil {
 		return nil, err
 	}
+	var is struct{ Version int }
+	if json.Unmarshal(value, &is) == nil && is.Version > recordVersion {
+		return nil, &laterError{is.Version}
+	}
 	var r record
-	if err := strictJSON(value, &r); err != nil {
+	if err := laxJSON(value, &r); err != nil {
 		return nil, err
 	}
 	if r.Version != recordVersion {
@@ -144,7 +148,7 @@ func decodeAttempt(value []byte) (attempt, error) {
 	if len(value) > 8*maxErrorText {
 		return a, fmt.Errorf("value has %d bytes (at most %d)", len(value), 8*maxErrorText)
 	}
-	if err := strictJSON(value, &a); err != nil {
+	if err := laxJSON(value, &a); err != nil {
 		return attempt{}, err
 	}
 	switch {
@@ -163,6 +167,24 @@ func decodeAttempt(value []byte) (attempt, error) {
 		return attempt{}, fmt.Errorf("%d names", len(a.Names))
 	}
 	return a, nil
+}
+
+// laterError is a value of a later version of this program: there is one, so
+// nothing may be ordered in its place.
+type laterError struct{ version int }
+
+func (e *laterError) Error() string {
+	return fmt.Sprintf("value has version %d (this program reads %d): a later version wrote it; replicas that are brought up to it can read it",
+		e.version, recordVersion)
+}
+
+// laxJSON decodes exactly one value. Keys that a later version has added do not
+// make it one that is not there: replicas are brought up to date one by one.
+func laxJSON(value []byte, into any) error {
+	if err := json.Unmarshal(value, into); err != nil {
+		return fmt.Errorf("decode value: %w", err)
+	}
+	return nil
 }
 
 // strictJSON decodes exactly one value without unknown keys.

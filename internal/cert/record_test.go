@@ -36,13 +36,15 @@ func TestCertificateValue(t *testing.T) {
 			t.Errorf("the value has no %s", field)
 		}
 	}
+	if _, err := decodeCertificate(k, bytes.Replace(value, []byte(`"version"`), []byte(`"later":1,"version"`), 1)); err != nil {
+		t.Errorf("with a key of a later version: %v", err)
+	}
 	for what, bad := range map[string][]byte{
-		"version 2":     bytes.Replace(value, []byte(`"version": 1`), []byte(`"version": 2`), 1),
-		"unknown field": bytes.Replace(value, []byte(`"version"`), []byte(`"x":1,"version"`), 1),
-		"more than one": append(bytes.Clone(value), value...),
-		"key ends in":   bytes.Replace(value, []byte(`"example.com",`), []byte(`"example.org",`), 1),
-		"unexpected":    value[:len(value)-2],
-		"parse cert":    bytes.Replace(value, []byte(`MII`), []byte(`MIJ`), 1),
+		"version 2":   bytes.Replace(value, []byte(`"version": 1`), []byte(`"version": 2`), 1),
+		"after top":   append(bytes.Clone(value), value...),
+		"key ends in": bytes.Replace(value, []byte(`"example.com",`), []byte(`"example.org",`), 1),
+		"unexpected":  value[:len(value)-2],
+		"parse cert":  bytes.Replace(value, []byte(`MII`), []byte(`MIJ`), 1),
 	} {
 		if _, err := decodeCertificate(k, bad); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)

@@ -208,7 +208,8 @@ func (k *Keeper) storeTrouble(ctx context.Context, t *turn, err error) {
 		return // going down
 	}
 	pause := troublePause
-	if errors.Is(err, store.ErrSealed) {
+	var later *laterError
+	if errors.Is(err, store.ErrSealed) || errors.As(err, &later) {
 		pause = sealedPause
 	}
 	next := time.Now().Add(pause/2 + rand.N(pause))
@@ -239,7 +240,12 @@ func (k *Keeper) reread(lease store.Lease, kk key) (current, error) {
 	}
 	now.revision = e.Revision
 	if e.Revision != "" {
-		if now.cert, err = decodeCertificate(kk, e.Value); err != nil {
+		now.cert, err = decodeCertificate(kk, e.Value)
+		var later *laterError
+		switch {
+		case errors.As(err, &later):
+			return now, fmt.Errorf("read %s: %w", kk.under(certificatesPrefix), err)
+		case err != nil:
 			now.cert = nil
 		}
 	}
