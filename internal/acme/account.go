@@ -43,14 +43,25 @@ func decodeAccount(raw []byte) (account, crypto.Signer, error) {
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return account{}, nil, fmt.Errorf("it is damaged: %w", err)
 	}
-	if a.Version < 1 || a.Version > accountVersion {
-		return account{}, nil, fmt.Errorf("it has version %d, this program knows %d", a.Version, accountVersion)
+	if a.Version > accountVersion {
+		return account{}, nil, later(a.Version, accountVersion)
+	}
+	if a.Version < 1 {
+		return account{}, nil, fmt.Errorf("it is damaged: version %d", a.Version)
 	}
 	key, err := parseKey(a.Key)
 	if err != nil {
 		return account{}, nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	return a, key, nil
+}
+
+// errLater is what only replicas of a later version can read: deleting it, as
+// may help against what is damaged, would lose it.
+var errLater = errors.New("a later version of this program wrote it; bring this replica up to that")
+
+func later(have, known int) error {
+	return fmt.Errorf("it has version %d, this program knows %d: %w", have, known, errLater)
 }
 
 // accounts keeps the one account of an issuer.
@@ -131,7 +142,10 @@ func (a *accounts) load(ctx context.Context, get func(context.Context, string) (
 		return acmez.Account{}, false, fmt.Errorf("read account %s: %w", a.key(), err)
 	}
 	rec, key, err := decodeAccount(e.Value)
-	if err != nil {
+	switch {
+	case errors.Is(err, errLater):
+		return acmez.Account{}, false, fmt.Errorf("read account %s: %w", a.key(), err)
+	case err != nil:
 		return acmez.Account{}, false, fmt.Errorf("read account %s: %w; mend it, or delete it to register anew", a.key(), err)
 	}
 	if rec.Location == "" || rec.Location == stale || rec.Directory != a.directory || len(rec.Next) > 0 {

@@ -104,7 +104,7 @@ func decodeJournal(raw []byte) (journal, error) {
 		return journal{}, &damagedError{err}
 	}
 	if j.Version > journalVersion {
-		return journal{}, fmt.Errorf("it has version %d, this program knows %d", j.Version, journalVersion)
+		return journal{}, later(j.Version, journalVersion)
 	}
 	if j.Version < 1 {
 		return journal{}, &damagedError{fmt.Errorf("version %d", j.Version)}
@@ -202,7 +202,11 @@ func openBook(ctx context.Context, issuer string, req cert.Request, pause time.D
 	if err != nil {
 		return nil, fmt.Errorf("read journal %s: %w", b.key, err)
 	}
-	if b.now, err = decodeJournal(e.Value); err != nil {
+	b.now, err = decodeJournal(e.Value)
+	switch {
+	case errors.Is(err, errLater):
+		return nil, fmt.Errorf("read journal %s: %w", b.key, err)
+	case err != nil:
 		return nil, fmt.Errorf("read journal %s: %w; look at it and delete it to order anew", b.key, err)
 	}
 	b.rev = e.Revision

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,9 @@ func TestDamagedJournalIsRefusedAndKept(t *testing.T) {
 			_, err := openBook(t.Context(), "pebble", request(t, st, "x", "a.example.com"), 0)
 			if err == nil || !strings.Contains(err.Error(), "orders/pebble/x") {
 				t.Errorf("error: %v", err)
+			}
+			if newer := strings.Contains(fmt.Sprint(err), "a later version"); newer != (name == "newer") || newer && strings.Contains(err.Error(), "delete it") {
+				t.Errorf("what to do about it: %v", err)
 			}
 			if e, err := st.Get(t.Context(), "orders/pebble/x"); err != nil || string(e.Value) != raw {
 				t.Errorf("it was changed: %v", err)
