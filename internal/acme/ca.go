@@ -157,7 +157,16 @@ func (e *callError) unpause() string {
 
 // gone reports whether the CA was asked and does not have it.
 func (e *callError) gone() bool {
-	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
+	return e.Op != nonceOp && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
+}
+
+// moved reports whether an address of the directory may not be the CA's any more.
+func (e *callError) moved() bool {
+	switch e.Op {
+	case nonceOp, "newAccount", "find account", "newOrder", "keyChange", "revokeCert":
+		return e.Status == http.StatusNotFound || e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusGone
+	}
+	return false
 }
 
 // unreached reports whether the CA did not answer, or cannot even tell where

@@ -2,8 +2,10 @@ package acme
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +27,15 @@ const (
 	directoryAge = 12*time.Hour + time.Minute
 )
 
-// directoryOp is the call everything begins with.
-const directoryOp = "directory"
+// Calls that others begin with: that for the directory and that for a nonce.
+const (
+	directoryOp = "directory"
+	nonceOp     = "newNonce"
+)
+
+// movedAge is how old the directory must be to be read again because an address
+// in it did not work.
+const movedAge = time.Minute
 
 // client is the CA over the network, through acmez's step level.
 type client struct {
@@ -98,8 +107,11 @@ func (c *client) fetch(ctx context.Context) error {
 	if r.directory, err = json.Marshal(dir); err != nil {
 		return err
 	}
+	// The library keeps directories for half a day by their URLs; one that
+	// has changed must not be taken for that of before.
+	sum := sha256.Sum256(r.directory)
 	lib := &acmez.Client{
-		Directory: c.url, HTTPClient: c.http, UserAgent: c.userAgent,
+		Directory: c.url + "#" + hex.EncodeToString(sum[:8]), HTTPClient: c.http, UserAgent: c.userAgent,
 		PollTimeout: -1, // we poll ourselves
 	}
 	if _, err = lib.GetDirectory(callCtx); err != nil {
@@ -149,9 +161,27 @@ func (c *client) do(ctx context.Context, op string, call func(context.Context, *
 		if r.host == "" {
 			r.host = hostOf(c.url)
 		}
-		return r, r.failure(ctx, op, err)
+		err = r.failure(ctx, op, err)
+		var failed *callError
+		if errors.As(err, &failed) && failed.moved() {
+			c.reread(ctx)
+		}
+		return r, err
 	}
 	return r, nil
+}
+
+// reread has the next call read the directory.
+func (c *client) reread(ctx context.Context) {
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return
+	}
+	if time.Since(c.fetched) > movedAge {
+		c.fetched = time.Time{}
+	}
 }
 
 func (c *client) Probe(ctx context.Context) error {

@@ -65,6 +65,7 @@ type record struct {
 	retryAfter time.Duration
 	lost       error
 	unsent     error // a request that we would not send
+	nonce      bool  // the last request was for a nonce
 	spent      bool
 }
 
@@ -144,10 +145,11 @@ func (r *record) fail(req *http.Request, err error, post bool) {
 		r.spent = true
 		r.cancel()
 	}
+	r.nonce = req.Method == http.MethodHead
 }
 
 func (r *record) note(req *http.Request, resp *http.Response, body []byte, post bool) {
-	r.host, r.status, r.lost = req.URL.Host, resp.StatusCode, nil
+	r.host, r.status, r.lost, r.nonce = req.URL.Host, resp.StatusCode, nil, req.Method == http.MethodHead
 	r.header, r.body = resp.Header, body
 	r.kind = resp.Header.Get("Content-Type")
 	r.retryAfter = retryAfter(resp.Header, time.Now())
@@ -168,6 +170,9 @@ func (r *record) failure(ctx context.Context, op string, err error) error {
 	e := &callError{Op: op, Host: r.host, Status: r.status, Err: err}
 	if r.lost != nil {
 		e.Err = r.lost
+	}
+	if r.nonce && (r.lost != nil || r.status >= 400) {
+		e.Op = nonceOp // what it was for was not asked
 	}
 	// What was not sent says nothing about whether the CA is there.
 	switch {
