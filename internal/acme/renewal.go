@@ -80,6 +80,8 @@ func (i *Issuer) RenewAt(ctx context.Context, leafDER []byte) time.Time {
 		return known.At // another replica asks
 	}
 	fresh := i.askRenewal(ctx, leaf, known)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel() // the time may be up because the CA did not answer: that is to be known
 	if _, err := i.putRenewal(ctx, key, fresh, rev); err != nil {
 		i.log.Debug("renewal time not stored", "key", key, "err", err, "next", "it is asked again")
 	}
@@ -149,13 +151,23 @@ func (i *Issuer) askRenewal(ctx context.Context, leaf *x509.Certificate, known r
 	}
 	now := time.Now()
 	if err != nil {
-		var call *callError
-		if errors.As(err, &call) && (call.away() || call.Status == http.StatusTooManyRequests) {
-			until := now.Add(askQuiet)
-			i.quiet.Store(&until)
-		}
 		known.Failures = min(known.Failures+1, 10)
 		known.Next = now.Add(min(askAgainLeast<<known.Failures, askAgainUsual))
+		var call *callError
+		called := errors.As(err, &call)
+		if called && call.After.After(known.Next) {
+			known.Next = call.After
+			if most := now.Add(askAgainMost); known.Next.After(most) {
+				known.Next = most
+			}
+		}
+		if called && (call.away() || call.Status == http.StatusTooManyRequests || call.Status >= 500) || errors.Is(err, context.DeadlineExceeded) {
+			until := now.Add(askQuiet)
+			if called && call.After.After(until) {
+				until = known.Next
+			}
+			i.quiet.Store(&until)
+		}
 		i.log.Debug("renewal time not given", "names", namesOf(leaf), "err", err, "next", known.Next)
 		return known
 	}
