@@ -243,12 +243,15 @@ func leftovers(now time.Time, v view, wanted map[key]bool) []action {
 
 // sortByUrgency puts names without a certificate first, then those that their
 // issuer wants renewed much earlier than usual (it has revoked them, or will),
-// then by the end of life. Equals are spread, so that replicas do not reach for the same lease.
+// then by the end of life. What has failed again and again comes after all others:
+// each such attempt may take a quarter of an hour, and there may be hundreds.
+// Equals are spread, so that replicas do not reach for the same lease.
 func sortByUrgency(actions []action, v view, replica string) {
 	type ranked struct {
 		action
-		end    int64
-		spread uint64
+		failing int // 1: again and again
+		end     int64
+		spread  uint64
 	}
 	rank := make([]ranked, len(actions))
 	for i, a := range actions {
@@ -256,7 +259,11 @@ func sortByUrgency(actions []action, v view, replica string) {
 		if a.do == rest {
 			continue
 		}
-		if c := v.present[a.key]; c != nil {
+		c, tried := v.present[a.key], v.attempts[a.key]
+		if tried.Failures-tried.Unreached >= coverPatience && (c == nil || tried.Last.After(c.Obtained)) {
+			rank[i].failing = 1
+		}
+		if c != nil {
 			rank[i].end = c.NotAfter.Unix()
 			if r := v.renewals[a.key]; r.serial == c.serial && !r.at.IsZero() && r.at.Before(c.usual().Add(-c.lifetime()/10)) {
 				rank[i].end = 1
@@ -270,7 +277,7 @@ func sortByUrgency(actions []action, v view, replica string) {
 		rank[i].spread = h.Sum64()
 	}
 	slices.SortStableFunc(rank, func(a, b ranked) int {
-		return cmp.Or(cmp.Compare(b.do, a.do), cmp.Compare(a.end, b.end), cmp.Compare(a.spread, b.spread))
+		return cmp.Or(cmp.Compare(b.do, a.do), cmp.Compare(a.failing, b.failing), cmp.Compare(a.end, b.end), cmp.Compare(a.spread, b.spread))
 	})
 	for i := range rank {
 		actions[i] = rank[i].action
