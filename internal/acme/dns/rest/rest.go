@@ -68,6 +68,7 @@ const (
 	tries    = 5
 	maxBody  = 8 << 20
 	longWait = 2 * time.Minute // who asks to wait longer gets his way by the next attempt of the order
+	mostWait = time.Hour       // nobody is left alone for longer, whatever he asks for
 )
 
 // Do sends r and decodes the answer. Requests that can be repeated without
@@ -114,7 +115,12 @@ func (c *Client) Do(ctx context.Context, r Request) error {
 func (c *Client) once(ctx context.Context, r Request, target string) *Error {
 	e := &Error{Provider: c.Name, Method: r.Method, URL: redacted(target)}
 	fail := func(err error) *Error { e.err = err; return e }
-	if err := Sleep(ctx, c.left()); err != nil {
+	left := c.left()
+	if left > longWait {
+		e.final, e.wait = true, left
+		return fail(errors.New("not sent: the service had enough of earlier requests"))
+	}
+	if err := Sleep(ctx, left); err != nil {
 		return fail(fmt.Errorf("wait as the service asked: %w", err))
 	}
 	if err := dns.Held(ctx); err != nil {
@@ -208,7 +214,7 @@ func (c *Client) explain(body []byte) string {
 func (c *Client) beQuiet(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if until := time.Now().Add(d); until.After(c.quiet) {
+	if until := time.Now().Add(min(d, mostWait)); until.After(c.quiet) {
 		c.quiet = until
 	}
 }

@@ -95,18 +95,27 @@ func TestDo(t *testing.T) {
 	}
 }
 
-// TestQuiet: after a 429 others wait as well, and are told what for.
+// TestQuiet: after a 429 others wait as well, and are told what for; who asks for
+// more than an attempt should take is not waited for, nor left alone for years.
 func TestQuiet(t *testing.T) {
-	client, asked := server(t, "429 600 |")
-	_ = client.Do(t.Context(), Request{Method: "GET", Path: "/p"})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	err := client.Do(ctx, Request{Method: "GET", Path: "/other"})
-	if lines := asked(); len(lines) != 1 {
-		t.Errorf("asked %q", lines)
-	}
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "/other: wait as the service asked") {
-		t.Error(err)
+	for script, want := range map[string]string{
+		"429 100 |":        "/other: wait as the service asked: context deadline exceeded",
+		"429 600 |":        "/other: not sent: the service had enough of earlier requests (it asks to wait 10m0s)",
+		"429 1000000000 |": "/other: not sent: the service had enough of earlier requests (it asks to wait 1h0m0s)",
+	} {
+		client, asked := server(t, script)
+		first, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		_ = client.Do(first, Request{Method: "GET", Path: "/p"})
+		stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err := client.Do(ctx, Request{Method: "GET", Path: "/other"})
+		cancel()
+		if lines := asked(); len(lines) != 1 {
+			t.Errorf("asked %q", lines)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", script, err, want)
+		}
 	}
 }
 
