@@ -590,6 +590,23 @@ func TestLeaving(t *testing.T) {
 	want(t, d, apex, "v1", "v2")
 }
 
+// TestLeaseEndsWhileGathering: what is asked for under a lease that has ended when
+// its turn comes is not written, though no timer has told of that end yet.
+func TestLeaseEndsWhileGathering(t *testing.T) {
+	d := start(t, double.Options{})
+	p, _ := replica(t, d, blind{})
+	lost := errors.New("the lease is lost")
+	asked := 0
+	ctx := dns.Guard(ctxOf(t), func() error { asked++; return lost })
+	if err := p.Present(ctx, rec("v1")); !errors.Is(err, lost) {
+		t.Errorf("got %v", err)
+	}
+	want(t, d, apex)
+	if n := actions(d)["ChangeResourceRecordSets"]; n > 0 || asked == 0 {
+		t.Errorf("%d changes, asked %d times", n, asked)
+	}
+}
+
 // TestPace: requests keep their distance, retries included, and stay below
 // Route 53's five a second.
 func TestPace(t *testing.T) {

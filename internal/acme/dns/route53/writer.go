@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gatehouse/internal/acme/dns"
 )
 
 // writer makes all changes of one zone. Wishes gather for a moment and go out
@@ -83,7 +85,13 @@ func (w *writer) run() {
 	for {
 		time.Sleep(w.pause())
 		w.mu.Lock()
-		queue := slices.DeleteFunc(w.queue, func(p *pending) bool { return p.ctx.Err() != nil })
+		queue := slices.DeleteFunc(w.queue, func(p *pending) bool {
+			err := dns.Held(p.ctx) // it may have been asked for long ago
+			if err != nil {
+				p.done <- err
+			}
+			return err != nil
+		})
 		w.queue = nil
 		if len(queue) == 0 {
 			w.running = false
