@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -91,5 +92,27 @@ func TestAnotherZoneIsConfigured(t *testing.T) {
 		if n := w.proxy.Orders(name); n != 1 {
 			t.Errorf("%s: %d orders", op, n)
 		}
+	}
+}
+
+// moved is a solver whose zone has gone to another provider.
+type moved struct{ DNSSolver }
+
+func (moved) CleanUp(context.Context, dns.Record) error {
+	return fmt.Errorf("clean up: %w", dns.ErrNoZone)
+}
+
+// TestZoneIsGone: what nobody can clean up any more is not tried for ever.
+func TestZoneIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.PebbleOptions{})
+	st := w.mem.Replica("one")
+	i := w.issuer(dns01, st, func(o *Options) { o.DNS = moved{w.dns} })
+	req := request(t, st, "x", "gone.example.com")
+	if _, err := i.Obtain(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Done(t.Context(), req); err != nil || len(w.left()) > 0 {
+		t.Errorf("%v, left %v", err, w.left())
 	}
 }

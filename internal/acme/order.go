@@ -13,6 +13,7 @@ import (
 
 	acmez "github.com/mholt/acmez/v3/acme"
 
+	"gatehouse/internal/acme/dns"
 	"gatehouse/internal/cert"
 	"gatehouse/internal/store"
 )
@@ -571,7 +572,13 @@ func (m *machine) sweep(ctx context.Context, j journal) error {
 func (m *machine) cleanUp(ctx context.Context, c challenge) error {
 	ctx, cancel := context.WithTimeout(ctx, m.issuer.timing.cleanUp)
 	defer cancel()
-	return m.solver.cleanUp(ctx, c)
+	err := m.solver.cleanUp(ctx, c)
+	if errors.Is(err, dns.ErrNoZone) {
+		m.issuer.log.Warn("a record of ours cannot be removed, the provider holds its zone no more; it is forgotten",
+			"order", m.book.key, "record", c.place(), "err", err)
+		return nil
+	}
+	return err
 }
 
 // step tells of a step that is about to begin; it must not if this is an error.
