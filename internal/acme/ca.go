@@ -35,6 +35,8 @@ type accountCA interface {
 // only a refused nonce makes it send again. Durations are what the CA asked
 // to wait before asking again; zero: it did not say.
 type orderCA interface {
+	// NewOrder gives an order of nothing but its Location if the rest of the
+	// answer cannot be used.
 	NewOrder(ctx context.Context, a acmez.Account, o acmez.Order) (acmez.Order, error)
 	Order(ctx context.Context, a acmez.Account, url string) (acmez.Order, time.Duration, error)
 	Authorization(ctx context.Context, a acmez.Account, url string) (acmez.Authorization, time.Duration, error)

@@ -220,7 +220,7 @@ func (c *client) Register(ctx context.Context, a acmez.Account, eab *EAB) (acmez
 }
 
 func (c *client) NewOrder(ctx context.Context, a acmez.Account, o acmez.Order) (acmez.Order, error) {
-	_, err := c.do(ctx, "newOrder", func(ctx context.Context, lib *acmez.Client) error {
+	r, err := c.do(ctx, "newOrder", func(ctx context.Context, lib *acmez.Client) error {
 		var err error
 		o, err = lib.NewOrder(ctx, a, o)
 		if err == nil && o.Location == "" {
@@ -228,6 +228,9 @@ func (c *client) NewOrder(ctx context.Context, a acmez.Account, o acmez.Order) (
 		}
 		return err
 	})
+	if err != nil && r != nil && r.made != "" {
+		return acmez.Order{Location: r.made}, nil // it is there; it must be read
+	}
 	return o, err
 }
 

@@ -93,7 +93,10 @@ func (m *machine) ordered(ctx context.Context, j journal, o acmez.Order) error {
 	}
 	m.lost = false
 	m.truth.forget()
-	m.truth.gone, m.truth.order, m.tries, m.handed = "", &o, 0, 0
+	m.truth.gone, m.tries, m.handed = "", 0, 0
+	if o.Status != "" { // else only where it is was to be understood
+		m.truth.order = &o
+	}
 	return nil
 }
 

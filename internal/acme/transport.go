@@ -64,8 +64,9 @@ type record struct {
 	body       []byte // of the last answer
 	retryAfter time.Duration
 	lost       error
-	unsent     error // a request that we would not send
-	nonce      bool  // the last request was for a nonce
+	unsent     error  // a request that we would not send
+	nonce      bool   // the last request was for a nonce
+	made       string // where what the last request made is (Location), known even if the rest of the answer cannot be used
 	spent      bool
 }
 
@@ -109,6 +110,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := readBounded(resp)
 	if err != nil {
 		r.fail(req, err, post)
+		r.made = madeAt(resp)
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -145,13 +147,20 @@ func (r *record) fail(req *http.Request, err error, post bool) {
 		r.spent = true
 		r.cancel()
 	}
-	r.nonce = req.Method == http.MethodHead
+	r.nonce, r.made = req.Method == http.MethodHead, ""
+}
+
+func madeAt(resp *http.Response) string {
+	if resp.StatusCode != http.StatusCreated {
+		return ""
+	}
+	return resp.Header.Get("Location")
 }
 
 func (r *record) note(req *http.Request, resp *http.Response, body []byte, post bool) {
 	r.host, r.status, r.lost, r.nonce = req.URL.Host, resp.StatusCode, nil, req.Method == http.MethodHead
 	r.header, r.body = resp.Header, body
-	r.kind = resp.Header.Get("Content-Type")
+	r.kind, r.made = resp.Header.Get("Content-Type"), madeAt(resp)
 	r.retryAfter = retryAfter(resp.Header, time.Now())
 	if post && resp.StatusCode >= 500 {
 		r.spent = true
