@@ -15,6 +15,8 @@ const (
 	// maxSkew: an attempt this far in the future was written by a clock that
 	// nobody should wait for.
 	maxSkew = 24 * time.Hour
+	// clockAhead is how far clocks of replicas may differ.
+	clockAhead = 10 * time.Minute
 	// journalGrace leaves the holder time to call Done itself.
 	journalGrace = 30 * time.Second
 	// coverPatience is how often a covering certificate may fail before the
@@ -146,7 +148,7 @@ func (a action) paused(now time.Time, pauses map[key]time.Time) action {
 // decide is the plan for one certificate: c nil if there is none, a zero if
 // no attempt failed, asked zero if no person wants it now.
 func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time) (verb, time.Time) {
-	if asked.After(now.Add(maxSkew)) || c != nil && !asked.After(c.Obtained) {
+	if asked.After(now.Add(maxSkew)) || c != nil && !asked.After(c.obtained(now)) {
 		asked = time.Time{} // by a clock nobody should wait for, or done
 	}
 	if c != nil {
@@ -157,7 +159,7 @@ func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time
 		if at.After(now) {
 			return rest, at
 		}
-		if !a.Last.After(c.Obtained) { // failures before the last success
+		if !a.Last.After(c.obtained(now)) { // failures before the last success
 			a = attempt{}
 		}
 	}
@@ -175,6 +177,16 @@ func decide(now time.Time, c *Certificate, a attempt, r renewal, asked time.Time
 		return rest, asked
 	}
 	return rest, a.Next
+}
+
+// obtained is Obtained, or when the life began if that was written by a clock that
+// was ahead: else what is asked for, and what fails, until then would count for
+// nothing, and be tried again at once.
+func (c *Certificate) obtained(now time.Time) time.Time {
+	if c.Obtained.After(now.Add(clockAhead)) {
+		return c.NotBefore
+	}
+	return c.Obtained
 }
 
 // renewTime says when a certificate is due. All spans are parts of its own

@@ -243,6 +243,25 @@ func wantsFor(list ...Want) []want {
 	return wants
 }
 
+// TestObtainedByAClockAhead: a person's word and the pause after a failure count
+// all the same.
+func TestObtainedByAClockAhead(t *testing.T) {
+	c := certAt(-10*day, 80*day, "a.example.com")
+	c.Obtained = noon.Add(20 * day)
+	asked := noon.Add(-time.Minute)
+	if do, _ := decide(noon, c, attempt{}, renewal{serial: "7"}, asked); do != obtain {
+		t.Error("what a person asked for is not done")
+	}
+	failed := attempt{Failures: 3, Last: noon.Add(-time.Second), Next: noon.Add(2 * time.Minute)}
+	if do, at := decide(noon, c, failed, renewal{serial: "7"}, asked); do != rest || !at.Equal(failed.Next) {
+		t.Errorf("after a failure: %v at %s, want a rest until %s", do, at, failed.Next)
+	}
+	c.Obtained = noon.Add(time.Minute) // an ordinary difference
+	if do, _ := decide(noon, c, attempt{}, renewal{serial: "7"}, asked); do != rest {
+		t.Error("it is done again")
+	}
+}
+
 func TestPlanBeginsWithTheMostUrgent(t *testing.T) {
 	v := view{
 		wants: wantsFor(Want{Names: []string{"late"}, Issuer: "ca"}, Want{Names: []string{"later"}, Issuer: "ca"}, Want{Names: []string{"new"}, Issuer: "ca"}),

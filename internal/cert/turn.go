@@ -437,10 +437,10 @@ func (k *Keeper) failed(ctx context.Context, lease store.Lease, t *turn, now cur
 		return
 	}
 	a := now.attempt
-	if now.cert != nil && !a.Last.After(now.cert.Obtained) {
+	at := time.Now()
+	if now.cert != nil && !a.Last.After(now.cert.obtained(at)) {
 		a = attempt{}
 	}
-	at := time.Now()
 	k.count(t.key.issuer, outcomeOf(cause))
 	a = a.after(cause)
 	a.Replica, a.Last, a.Names = k.replica, at.UTC(), t.names
