@@ -294,9 +294,6 @@ func (p *pace) apart(ctx context.Context) error {
 		if b.read(now); !b.careful(now) {
 			return false
 		}
-		if b.Sent.After(now.Add(time.Minute)) {
-			b.Sent = now // another clock wrote it
-		}
 		at, b.Sent = rule{burst: 1, interval: interval}.slot(b.Sent, now)
 		b.Sent = b.Sent.UTC()
 		return true
