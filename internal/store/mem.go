@@ -356,15 +356,14 @@ func (r *Replica) Delete(ctx context.Context, key string, have Revision) error {
 }
 
 // Watch is Store.Watch.
-func (r *Replica) Watch(ctx context.Context, prefix string) iter.Seq2[[]Entry, error] {
+func (r *Replica) Watch(ctx context.Context, prefix string, o ...WatchOption) iter.Seq2[[]Entry, error] {
 	return func(yield func([]Entry, error) bool) {
 		if err := CheckPrefix(prefix); err != nil {
 			yield(nil, err)
 			<-ctx.Done()
 			return
 		}
-		var last []Entry
-		known, troubled := false, false
+		told, troubled := NewTold(o), false
 		for ctx.Err() == nil {
 			r.mem.mu.Lock()
 			changed, err := r.mem.changed, r.err("watch", prefix)
@@ -376,13 +375,14 @@ func (r *Replica) Watch(ctx context.Context, prefix string) iter.Seq2[[]Entry, e
 
 			switch {
 			case err != nil && !troubled:
-				troubled, known = true, false
+				troubled = true
+				told.Trouble()
 				if !yield(nil, err) {
 					return
 				}
-			case err == nil && (!known || !SameEntries(last, now)):
-				last, known, troubled = now, true, false
-				if !yield(slices.Clone(now), nil) {
+			case err == nil:
+				troubled = false
+				if news, ok := told.News(now); ok && !yield(news, nil) {
 					return
 				}
 			}

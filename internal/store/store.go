@@ -44,6 +44,16 @@ type Entry struct {
 	Revision Revision
 }
 
+// WatchOption changes what a watch yields.
+type WatchOption uint8
+
+// ValuesOnce leaves values out that the same loop was given before, so that the
+// store need not keep them: an entry may come without its Value if the state
+// yielded last, trouble aside, has it at the same revision. One that is new or
+// changed has its value, and in a new loop all have. Who watches so goes by
+// revisions: a value may also come again at any time.
+const ValuesOnce WatchOption = 1
+
 // Store keeps bytes under slash-separated keys such as
 // "certificates/local/3f2a" (CheckKey says what is a key). Keys are relative to
 // the prefix the store was opened with. A key is never also the parent of
@@ -66,7 +76,7 @@ type Store interface {
 	// survives compaction, restarts and partitions by itself: trouble is
 	// yielded as an error (entries nil), then it goes on with back-off and
 	// yields the whole state again once it can. It ends only with ctx.
-	Watch(ctx context.Context, prefix string) iter.Seq2[[]Entry, error]
+	Watch(ctx context.Context, prefix string, o ...WatchOption) iter.Seq2[[]Entry, error]
 	// Acquire waits until name is free and takes it: a lease of its own even
 	// against other goroutines of this process. It keeps trying through
 	// trouble of the store and returns an error only when ctx ends or the

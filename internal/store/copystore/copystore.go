@@ -80,9 +80,9 @@ func (s *Store) file(prefix string) string {
 
 // Watch is that of store.Store. Where the store has not answered in time, what
 // it held last comes first; the whole state follows once it answers.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	if !slices.Contains(s.o.Prefixes, prefix) {
-		return s.o.Inner.Watch(ctx, prefix)
+		return s.o.Inner.Watch(ctx, prefix, o...)
 	}
 	return func(yield func([]store.Entry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -24,7 +24,7 @@ const (
 // Watch is Store.Watch. Each state is one recursive quorum read, so nothing is
 // missed when etcd has forgotten its last events (it keeps a thousand). Keys
 // the contract does not allow (CheckKey), written by others, are left out.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		if err := store.CheckPrefix(prefix); err != nil {
 			yield(nil, err)
@@ -32,15 +32,14 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 			return
 		}
 		var backoff store.Backoff
-		var last []store.Entry
-		known := false
+		told := store.NewTold(o)
 		for ctx.Err() == nil {
 			now, index, err := s.list(ctx, prefix)
-			if err == nil && (!known || !store.SameEntries(last, now)) {
-				last, known = now, true
-				if !yield(slices.Clone(now), nil) {
+			if err == nil {
+				if news, ok := told.News(now); ok && !yield(news, nil) {
 					return
 				}
+				now = nil // not kept while it waits
 			}
 			if err == nil {
 				backoff.Reset()
@@ -50,7 +49,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 				continue
 			}
 			next := backoff.Next()
-			known = false
+			told.Trouble()
 			if backoff.News(err) && !yield(nil, fmt.Errorf("%w; next attempt in %v", s.failed("watch", prefix, err), next)) {
 				return
 			}

@@ -30,14 +30,14 @@ var errStopped = errors.New("stopped")
 
 // Watch is Store.Watch. Keys the contract does not allow (CheckKey), written
 // by others, are left out.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		if err := store.CheckPrefix(prefix); err != nil {
 			yield(nil, err)
 			<-ctx.Done()
 			return
 		}
-		w := watch{store: s, prefix: prefix, yield: yield}
+		w := watch{store: s, prefix: prefix, once: slices.Contains(o, store.ValuesOnce), yield: yield}
 		for ctx.Err() == nil {
 			err := w.follow(ctx)
 			switch {
@@ -60,6 +60,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 type watch struct {
 	store   *Store
 	prefix  string
+	once    bool // values are told once
 	yield   func([]store.Entry, error) bool
 	state   map[string]store.Entry
 	backoff store.Backoff
@@ -95,12 +96,14 @@ func (w *watch) follow(ctx context.Context) error {
 	for _, kv := range r.Kvs {
 		w.put(kv)
 	}
+	next := r.Header.Revision + 1
+	r = nil // its values are not kept longer than those of the state
 	if !w.say() {
 		return errStopped
 	}
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	return w.listen(ctx, c.Watch(ctx, from, to, clientv3.WithRev(r.Header.Revision+1)))
+	return w.listen(ctx, c.Watch(ctx, from, to, clientv3.WithRev(next)))
 }
 
 func (w *watch) listen(ctx context.Context, events clientv3.WatchChan) error {
@@ -167,8 +170,12 @@ func (w *watch) put(kv *mvccpb.KeyValue) bool {
 func (w *watch) say() bool {
 	w.backoff.Reset()
 	entries := make([]store.Entry, 0, len(w.state))
-	for _, e := range w.state {
+	for key, e := range w.state {
 		entries = append(entries, e)
+		if w.once {
+			e.Value = nil
+			w.state[key] = e
+		}
 	}
 	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return w.yield(entries, nil)

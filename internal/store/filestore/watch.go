@@ -31,7 +31,7 @@ const (
 )
 
 // Watch is Store.Watch.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		if err := store.CheckPrefix(prefix); err != nil {
 			yield(nil, err)
@@ -39,21 +39,24 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 			return
 		}
 		w := watch{store: s, prefix: prefix}
-		var last []store.Entry
-		known, trouble := false, ""
+		told, trouble := store.NewTold(o), ""
 		for ctx.Err() == nil && s.ctx.Err() == nil {
 			changed := s.next()
 			now, err := w.look()
 			switch {
 			case err != nil && err.Error() != trouble:
-				known, trouble = false, err.Error()
+				trouble = err.Error()
+				told.Trouble()
 				if !yield(nil, fmt.Errorf("watch %s in %s: %w; next look in %v", prefix, s.dir, err, lookEvery)) {
 					return
 				}
-			case err == nil && (!known || !store.SameEntries(last, now)):
-				last, known, trouble = now, true, ""
-				if !yield(slices.Clone(now), nil) {
+			case err == nil:
+				trouble = ""
+				if news, ok := told.News(now); ok && !yield(news, nil) {
 					return
+				}
+				if now = nil; told.Once() {
+					w.forget()
 				}
 			}
 			s.wait(ctx, changed)
@@ -173,6 +176,14 @@ func (w *watch) look() ([]store.Entry, error) {
 	}
 	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return entries, nil
+}
+
+// forget drops the values: they were told.
+func (w *watch) forget() {
+	for key, k := range w.known {
+		k.entry.Value = nil
+		w.known[key] = k
+	}
 }
 
 func (w *watch) visit(found map[string]known, path string, d fs.DirEntry) error {

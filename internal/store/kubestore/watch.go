@@ -29,7 +29,7 @@ func (s *Store) selection(prefix string) kubeclient.Selection {
 }
 
 // Watch is Store.Watch: a mirror of the Secrets and one of the Leases.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		if err := store.CheckPrefix(prefix); err != nil {
 			yield(nil, err)
@@ -40,8 +40,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 		w := s.newView(inner, prefix)
 		defer w.wg.Wait()
 		defer cancel()
-		var last []store.Entry
-		known := false
+		told := store.NewTold(o)
 		for {
 			select {
 			case <-ctx.Done():
@@ -49,7 +48,7 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 			case <-w.news:
 			}
 			if err := w.trouble(); err != nil {
-				known = false
+				told.Trouble()
 				if !yield(nil, fmt.Errorf("watch %q: %w; asked again within 2s", prefix, err)) {
 					return
 				}
@@ -58,14 +57,14 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 			if !w.synced() {
 				continue
 			}
-			now := w.entries()
-			if known && store.SameEntries(last, now) {
+			news, ok := told.News(w.entries(told.Once()))
+			if !ok {
 				continue
 			}
-			last, known = now, true
-			if !yield(slices.Clone(now), nil) {
+			if !yield(news, nil) {
 				return
 			}
+			news = nil // not kept while it waits
 			store.Sleep(ctx, settle)
 		}
 	}
@@ -74,15 +73,30 @@ func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entr
 // view is what one watch sees.
 type view struct {
 	prefix  string
-	secrets *kubeclient.Mirror[corev1.Secret, *corev1.Secret]
+	secrets *kubeclient.SlimMirror[corev1.Secret, *corev1.Secret, kept]
 	leases  *kubeclient.Mirror[coordinationv1.Lease, *coordinationv1.Lease]
 	news    chan struct{}
 	wg      sync.WaitGroup
 }
 
+// kept is what a watch keeps of a Secret: that has a certificate twice, see
+// Options.Pair.
+type kept struct {
+	entry  store.Entry // only the watch's own goroutine touches it
+	absent bool
+}
+
+func keep(secret *corev1.Secret) *kept {
+	k := &kept{absent: secret.Annotations[noteAbsent] != ""}
+	if !k.absent {
+		k.entry = store.Entry{Key: secret.Annotations[noteKey], Value: secret.Data[dataValue], Revision: secretRevision(secret)}
+	}
+	return k
+}
+
 func (s *Store) newView(ctx context.Context, prefix string) *view {
 	w := &view{prefix: prefix, news: make(chan struct{}, 1)}
-	w.secrets = s.secrets.Mirror(s.selection(prefix), func(_, _ *corev1.Secret) { w.tell() })
+	w.secrets = kubeclient.NewSlimMirror(s.secrets, s.selection(prefix), keep, func(_, _ *kept) { w.tell() })
 	w.leases = s.leases.Mirror(s.selection(prefix), func(before, after *coordinationv1.Lease) {
 		if before == nil || after == nil || !sameEntry(before, after) {
 			w.tell()
@@ -132,19 +146,22 @@ func (w *view) synced() bool {
 }
 
 // entries is the state: the keys of Secrets, and of Leases where there is no
-// Secret. Keys the contract does not allow, written by others, are left out.
-func (w *view) entries() []store.Entry {
+// Secret. Keys the contract does not allow, written by others, are left out. With
+// once, the values are given away: the view has them no more.
+func (w *view) entries(once bool) []store.Entry {
 	var out []store.Entry
 	there := map[string]bool{}
-	add := func(e store.Entry) {
-		if store.CheckKey(e.Key) == nil && store.Under(e.Key, w.prefix) && !there[e.Key] {
-			there[e.Key] = true
-			out = append(out, e)
+	add := func(e store.Entry) bool {
+		if store.CheckKey(e.Key) != nil || !store.Under(e.Key, w.prefix) || there[e.Key] {
+			return false
 		}
+		there[e.Key] = true
+		out = append(out, e)
+		return true
 	}
-	for _, secret := range w.secrets.All() {
-		if secret.Annotations[noteAbsent] == "" {
-			add(store.Entry{Key: secret.Annotations[noteKey], Value: secret.Data[dataValue], Revision: secretRevision(secret)})
+	for _, k := range w.secrets.All() {
+		if !k.absent && add(k.entry) && once {
+			k.entry.Value = nil
 		}
 	}
 	for _, object := range w.leases.All() {

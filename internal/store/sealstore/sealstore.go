@@ -224,12 +224,16 @@ func (s *Store) Delete(ctx context.Context, key string, have store.Revision) err
 
 // Watch is that of store.Store. A value that cannot be opened is yielded as it
 // is: who decodes it refuses it, see store.CheckSealed.
-func (s *Store) Watch(ctx context.Context, prefix string) iter.Seq2[[]store.Entry, error] {
+func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption) iter.Seq2[[]store.Entry, error] {
 	return func(yield func([]store.Entry, error) bool) {
 		opened := map[string]store.Entry{} // of the state before: most of it is the same
-		for entries, err := range s.o.Inner.Watch(ctx, prefix) {
+		once := slices.Contains(o, store.ValuesOnce)
+		for entries, err := range s.o.Inner.Watch(ctx, prefix, o...) {
 			if err == nil {
 				entries, opened = s.openAll(entries, opened)
+			}
+			if once { // what is the same comes without its value
+				opened = nil
 			}
 			if !yield(entries, err) {
 				return

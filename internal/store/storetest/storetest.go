@@ -43,7 +43,7 @@ func Run(t *testing.T, open Open, o Options) {
 	t.Run("group", func(t *testing.T) { // ends when all parallel tests have ended
 		for name, test := range map[string]func(*testing.T){
 			"Entries": s.entries, "Values": s.values, "Keys": s.keys, "OneWriterWins": s.oneWriterWins,
-			"Watch": s.watch, "WatchEnds": s.watchEnds, "WatchPrefix": s.watchPrefix, "WatchBurst": s.watchBurst,
+			"Watch": s.watch, "WatchOnce": s.watchOnce, "WatchEnds": s.watchEnds, "WatchPrefix": s.watchPrefix, "WatchBurst": s.watchBurst,
 			"Lease": s.lease, "LeaseExclusive": s.leaseExclusive, "LeaseHandedOver": s.leaseHandedOver,
 			"LeaseEndsWithContext": s.leaseEndsWithContext, "LeaseLasts": s.leaseLasts, "LeaseRevoked": s.leaseRevoked,
 			"FenceChange": s.fenceChange, "FenceCreate": s.fenceCreate, "FenceDeleted": s.fenceDeleted,
