@@ -195,10 +195,14 @@ func (w *want) join(other Want, before []key) {
 // Run keeps the certificates until ctx ends; then it gives its leases back and
 // returns nil. It is called once.
 func (k *Keeper) Run(ctx context.Context) error {
+	for prefix, apply := range map[string]func([]store.Entry){ // they go by revisions, and there may be thousands
+		certificatesPrefix: k.seeCertificates,
+		attemptsPrefix:     k.seeAttempts,
+		ordersPrefix:       k.seeJournals,
+	} {
+		k.running.Go(func() { k.watch(ctx, prefix, apply, store.ValuesOnce) })
+	}
 	for prefix, apply := range map[string]func([]store.Entry){
-		certificatesPrefix:           k.seeCertificates,
-		attemptsPrefix:               k.seeAttempts,
-		ordersPrefix:                 k.seeJournals,
 		requestsPrefix:               k.seeRequests,
 		revocationsPrefix:            k.seeRevocations,
 		store.LeaseKey(ordersPrefix): k.seeLeases,

@@ -21,9 +21,19 @@ type held struct {
 
 // watch feeds apply with the whole state under prefix for as long as ctx
 // lasts. Trouble changes nothing: what was known stays known.
-func (k *Keeper) watch(ctx context.Context, prefix string, apply func([]store.Entry)) {
-	trouble := false
-	for entries, err := range k.store.Watch(ctx, prefix) {
+func (k *Keeper) watch(ctx context.Context, prefix string, apply func([]store.Entry), o ...store.WatchOption) {
+	for k.follow(ctx, prefix, apply, o...) {
+	}
+}
+
+// follow is one loop, and says whether there shall be another: where values come
+// once, what apply could not take over does not come again in this one.
+func (k *Keeper) follow(ctx context.Context, prefix string, apply func([]store.Entry), o ...store.WatchOption) (again bool) {
+	trouble, missed := false, false
+	for entries, err := range k.store.Watch(ctx, prefix, o...) {
+		if missed { // with the next change
+			return true
+		}
 		if err != nil {
 			if !trouble && ctx.Err() == nil {
 				k.log.Warn("store cannot be watched; serving what is known", "prefix", prefix, "err", err)
@@ -37,9 +47,11 @@ func (k *Keeper) watch(ctx context.Context, prefix string, apply func([]store.En
 		}
 		if err := guard(func() error { apply(entries); return nil }); err != nil {
 			k.logPanic("stored state panicked; serving what is known", err, "prefix", prefix)
+			missed = true
 		}
 		k.wake()
 	}
+	return false
 }
 
 // seeCertificates takes over what the store holds. Only its watch calls it.
