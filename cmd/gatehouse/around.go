@@ -78,7 +78,7 @@ func around(s *config.Static, opened closingStore, log *slog.Logger) (*sharedSto
 		log.Warn("private keys are not sealed in the store: whoever may read it has them", "key", "store.sealKey")
 	}
 	shared.seal = sealstore.New(sealstore.Options{
-		Inner: shared.Store, Ring: keys, Prefixes: sealedPrefixes, Passing: passingPrefixes, Logger: log,
+		Inner: shared.Store, Origin: opened, Ring: keys, Prefixes: sealedPrefixes, Passing: passingPrefixes, Logger: log,
 	})
 	shared.Store = shared.seal
 	return shared, nil

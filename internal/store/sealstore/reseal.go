@@ -33,8 +33,11 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 	})
 	for _, prefix := range s.o.Prefixes {
+		if s.o.Ring.Empty() {
+			break // nothing can be sealed
+		}
 		work.Go(func() {
-			for entries, err := range s.o.Inner.Watch(ctx, prefix) {
+			for entries, err := range s.o.Origin.Watch(ctx, prefix, store.ValuesOnce) {
 				if err == nil && s.anyStale(entries) {
 					look()
 				}
@@ -78,9 +81,11 @@ func (s *Store) stale(e store.Entry) bool {
 	return c != nil && c.id != "" && store.SealedUnder(e.Value) != c.id
 }
 
+// anyStale looks at what has come; what came before was looked at, and is when
+// another key seals.
 func (s *Store) anyStale(entries []store.Entry) bool {
 	for _, e := range entries {
-		if s.stale(e) {
+		if len(e.Value) > 0 && s.stale(e) {
 			return true
 		}
 	}
@@ -140,7 +145,7 @@ func (s *Store) sealAgain(l store.Lease, e store.Entry) error {
 func (s *Store) listStale(ctx context.Context) ([]store.Entry, error) {
 	var stale []store.Entry
 	for _, prefix := range s.o.Prefixes {
-		entries, err := store.List(ctx, s.o.Inner, prefix)
+		entries, err := store.List(ctx, s.o.Origin, prefix)
 		if err != nil {
 			return nil, err
 		}

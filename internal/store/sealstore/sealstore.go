@@ -34,7 +34,11 @@ type Options struct {
 	// Passing are prefixes that are sealed too, but whose values are written
 	// again soon anyway: Run leaves them alone.
 	Passing []string
-	Logger  *slog.Logger
+	// Origin is the store whose values Run looks at, if Inner is that store with
+	// a copy around it: what is to be sealed anew is what the store itself says.
+	// nil: Inner.
+	Origin store.Store
+	Logger *slog.Logger
 }
 
 // Store is a store.Store. Its methods may be called from any goroutine.
@@ -51,7 +55,12 @@ type current struct {
 }
 
 // New puts sealing around a store. It asks the store nothing yet.
-func New(o Options) *Store { return &Store{o: o} }
+func New(o Options) *Store {
+	if o.Origin == nil {
+		o.Origin = o.Inner
+	}
+	return &Store{o: o}
+}
 
 const (
 	markKey     = "seal"

@@ -53,7 +53,7 @@ func TestConforms(t *testing.T) {
 	mem := store.NewMem(ttl)
 	storetest.Run(t, func(t *testing.T, name string) store.Store {
 		return sealstore.New(sealstore.Options{Inner: mem.Replica(name), Ring: ring(t, "k"), Prefixes: []string{
-			"entries", "onewriterwins", "watch", "watchburst", "fencechange-data", "fencecreate-data", "fencedeleted-data",
+			"entries", "onewriterwins", "watch", "watchonce", "watchburst", "fencechange-data", "fencecreate-data", "fencedeleted-data",
 		}, Logger: slog.New(slog.DiscardHandler)})
 	}, storetest.Options{TTL: ttl})
 }
