@@ -4,12 +4,14 @@
 // asks for one key, or wants a lease, means what all have agreed on.
 //
 // A file is whole or it is not there (written beside, synced, renamed). One that
-// is damaged, or of another store, is left aside and told of.
+// is damaged, or of another store, is left aside and told of. What is in the file
+// is not in memory: the next one is made of it and of what has changed.
 package copystore
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -86,9 +88,9 @@ func (s *Store) Watch(ctx context.Context, prefix string, o ...store.WatchOption
 	}
 	return func(yield func([]store.Entry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		w := &watch{s: s, prefix: prefix, states: make(chan state), save: make(chan []store.Entry, 1)}
+		w := &watch{s: s, prefix: prefix, states: make(chan state), news: make(chan struct{}, 1)}
 		var work sync.WaitGroup
-		work.Go(func() { w.follow(ctx) })
+		work.Go(func() { w.follow(ctx, o) })
 		work.Go(func() { w.write(ctx) })
 		defer work.Wait()
 		defer cancel()
@@ -102,7 +104,8 @@ type watch struct {
 	s      *Store
 	prefix string
 	states chan state
-	save   chan []store.Entry // capacity 1: the newest
+	news   chan struct{} // capacity 1: there is something to write
+	keeper
 }
 
 type state struct {
@@ -111,9 +114,9 @@ type state struct {
 }
 
 // follow hands on what the store within yields.
-func (w *watch) follow(ctx context.Context) {
+func (w *watch) follow(ctx context.Context, o []store.WatchOption) {
 	defer close(w.states)
-	for entries, err := range w.s.o.Inner.Watch(ctx, w.prefix) {
+	for entries, err := range w.s.o.Inner.Watch(ctx, w.prefix, o...) {
 		select {
 		case w.states <- state{entries, err}:
 		case <-ctx.Done():
@@ -148,6 +151,10 @@ func (w *watch) run(ctx context.Context, yield func([]store.Entry, error) bool) 
 				asked = true
 				w.s.fresh(w.prefix)
 				w.keep(st.entries)
+				select {
+				case w.news <- struct{}{}:
+				default:
+				}
 			}
 			if !yield(st.entries, st.err) {
 				return
@@ -184,40 +191,27 @@ func (s *Store) fresh(prefix string) {
 	}
 }
 
-// keep has entries written, in place of what waits for it.
-func (w *watch) keep(entries []store.Entry) {
-	for {
-		select {
-		case w.save <- entries:
-			return
-		default:
-		}
-		select {
-		case <-w.save:
-		default:
-		}
-	}
-}
-
 // Between two writes of a file there is as much time as keeps a burst of
 // changes from being a burst of writes.
 const (
 	leastPause = time.Second
 	pausePart  = 20 // times as long as the last write took
+	askFor     = 5 * time.Second
 )
 
 // write writes the newest state, again and again; what is there at the end too.
 func (w *watch) write(ctx context.Context) {
+	defer w.close()
 	for {
 		select {
-		case entries := <-w.save:
+		case <-w.news:
 			began := time.Now()
-			w.s.save(w.prefix, entries)
+			w.save(ctx)
 			store.Sleep(ctx, max(leastPause, pausePart*time.Since(began)))
 		case <-ctx.Done():
 			select {
-			case entries := <-w.save:
-				w.s.save(w.prefix, entries)
+			case <-w.news:
+				w.save(ctx)
 			default:
 			}
 			return
@@ -225,34 +219,56 @@ func (w *watch) write(ctx context.Context) {
 	}
 }
 
-func (s *Store) save(prefix string, entries []store.Entry) {
-	err := s.put(prefix, entries)
-	text := ""
+func (w *watch) save(ctx context.Context) {
+	s, text := w.s, ""
+	err := w.put(ctx)
 	if err != nil {
 		text = err.Error()
 	}
 	s.mu.Lock()
-	news := s.told[prefix] != text
-	s.told[prefix] = text
+	news := s.told[w.prefix] != text
+	s.told[w.prefix] = text
 	s.mu.Unlock()
 	switch {
 	case news && err != nil:
 		s.o.Logger.Warn("the copy of the store cannot be written; a start while the store is down would know nothing new",
-			"file", s.file(prefix), "err", err, "next", "it is tried again with the next change")
+			"file", s.file(w.prefix), "err", err, "next", "it is tried again with the next change")
 	case news:
-		s.o.Logger.Info("the copy of the store is written again", "file", s.file(prefix))
+		s.o.Logger.Info("the copy of the store is written again", "file", s.file(w.prefix))
 	}
 }
 
-func (s *Store) put(prefix string, entries []store.Entry) error {
-	data, err := s.encode(prefix, entries, time.Now())
+// put writes the newest state, and has its values forgotten.
+func (w *watch) put(ctx context.Context) error {
+	entries, pending, last := w.toWrite()
+	if entries == nil {
+		return nil // it was written when this was told
+	}
+	if err := os.MkdirAll(w.s.o.Dir, 0o700); err != nil {
+		return err
+	}
+	f, err := w.s.write(w.prefix, entries, last, func(e store.Entry) (store.Entry, error) {
+		if p, ok := pending[e.Key]; ok && p.Revision == e.Revision {
+			return p, nil
+		}
+		return w.again(ctx, e)
+	})
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.o.Dir, 0o700); err != nil {
-		return err
+	w.written(f)
+	return nil
+}
+
+// again asks the store for a value that the last file was to give, and cannot.
+func (w *watch) again(ctx context.Context, e store.Entry) (store.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	now, err := w.s.o.Inner.Get(ctx, e.Key)
+	if err == nil && now.Revision != e.Revision {
+		err = fmt.Errorf("%s was changed meanwhile", e.Key)
 	}
-	return replace(s.file(prefix), data)
+	return now, err
 }
 
 func (s *Store) read(prefix string) ([]store.Entry, time.Time, error) {
@@ -261,9 +277,5 @@ func (s *Store) read(prefix string) ([]store.Entry, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	defer f.Close()
-	data, err := readBounded(f)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	return s.decode(prefix, data)
+	return s.decode(prefix, f)
 }

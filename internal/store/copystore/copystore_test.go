@@ -97,7 +97,7 @@ func TestConforms(t *testing.T) {
 	mem, dir := store.NewMem(ttl), t.TempDir()
 	storetest.Run(t, func(t *testing.T, name string) store.Store {
 		s, _ := keeping(mem.Replica(name), dir, func(o *copystore.Options) {
-			o.Prefixes = []string{"entries", "watch", "watchends", "watchprefix", "watchburst", "watchprefix/a"}
+			o.Prefixes = []string{"entries", "watch", "watchonce", "watchends", "watchprefix", "watchburst", "watchprefix/a"}
 		})
 		return s
 	}, storetest.Options{TTL: ttl})
