@@ -35,6 +35,7 @@ type Certificate struct {
 	serial  string   // of the leaf, hexadecimal
 	carried []string // by the leaf
 	kind    int      // of key, see kind
+	former  bool     // its issuer is not configured any more
 }
 
 // Leaf parses the certificate itself.

@@ -23,7 +23,8 @@ import (
 // Where several certificates carry the same name, there is one per kind of
 // key, ECDSA before RSA as the client can; among those of one kind the one
 // that ends last wins, whether a file or an issuer gave it (a tie goes to the
-// file). An ended certificate is used only where nothing else fits.
+// file). One of an issuer that is not configured any more is used only where
+// no other fits, one that has ended or not begun only where nothing else does.
 type Index struct {
 	table   atomic.Pointer[table]
 	strict  bool
@@ -37,11 +38,34 @@ type Index struct {
 
 // served is a certificate with what the table is built by.
 type served struct {
-	tls      *tls.Certificate
-	names    []string // lower case, addresses as text
-	notAfter time.Time
-	serial   string
-	kind     int
+	tls       *tls.Certificate
+	names     []string // lower case, addresses as text
+	notBefore time.Time
+	notAfter  time.Time
+	serial    string
+	kind      int
+	former    bool // of an issuer that is not configured any more
+}
+
+// Ranks of a certificate, the best first.
+const (
+	rankBest = iota
+	rankFormer
+	rankNotYet
+	rankEnded
+)
+
+// rank is how good it is at a time.
+func (s *served) rank(now time.Time) int {
+	switch {
+	case !s.notAfter.After(now):
+		return rankEnded
+	case s.notBefore.After(now):
+		return rankNotYet
+	case s.former:
+		return rankFormer
+	}
+	return rankBest
 }
 
 // IndexOptions make an Index.
@@ -210,7 +234,7 @@ func (x *Index) SetStatic(list []tls.Certificate) {
 		if leaf == nil {
 			continue
 		}
-		one := served{tls: &c, notAfter: leaf.NotAfter, serial: serial(leaf), kind: kind(leaf)}
+		one := served{tls: &c, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter, serial: serial(leaf), kind: kind(leaf)}
 		for _, n := range leaf.DNSNames {
 			one.names = append(one.names, strings.ToLower(n))
 		}
@@ -231,7 +255,8 @@ func (x *Index) SetStatic(list []tls.Certificate) {
 func (x *Index) SetManaged(list []*Certificate) {
 	certs := make([]served, 0, len(list))
 	for _, c := range list {
-		certs = append(certs, served{tls: c.TLS, names: c.carried, notAfter: c.NotAfter, serial: c.serial, kind: c.kind})
+		certs = append(certs, served{tls: c.TLS, names: c.carried, notBefore: c.NotBefore, notAfter: c.NotAfter,
+			serial: c.serial, kind: c.kind, former: c.former})
 	}
 	slices.SortFunc(certs, func(a, b served) int { return cmp.Compare(a.serial, b.serial) })
 	x.mu.Lock()
@@ -240,8 +265,8 @@ func (x *Index) SetManaged(list []*Certificate) {
 	x.build()
 }
 
-// Refresh builds the table anew if a certificate in it has ended since, so
-// that another one may take its names. It is cheap if none has.
+// Refresh builds the table anew if a certificate in it has ended or begun
+// since, so that another one may take its names. It is cheap if none has.
 func (x *Index) Refresh() {
 	if t := x.table.Load(); t.expires.IsZero() || time.Now().Before(t.expires) {
 		return
@@ -256,56 +281,64 @@ func (x *Index) build() {
 	now := time.Now()
 	all := slices.Concat(x.static, x.managed)
 	// Best first; stable, so that files win a tie.
-	slices.SortStableFunc(all, func(a, b served) int { return b.notAfter.Compare(a.notAfter) })
+	slices.SortStableFunc(all, func(a, b served) int {
+		return cmp.Or(cmp.Compare(a.rank(now), b.rank(now)), b.notAfter.Compare(a.notAfter))
+	})
 	t := &table{exact: make(map[string]entry, len(all)), wildcard: map[string]entry{}, addresses: map[netip.Addr]entry{}}
-	for i := len(all) - 1; i >= 0; i-- { // the earliest end still to come
-		if end := all[i].notAfter; end.After(now) {
-			t.expires = end
-			break
+	good := make(map[*tls.Certificate]class, len(all))
+	for i := range all {
+		c := &all[i]
+		if rank := c.rank(now); rank < rankNotYet {
+			good[c.tls] = class{c.kind, rank}
 		}
-	}
-	kinds := make(map[*tls.Certificate]int, len(all)) // of those that have not ended
-	for _, c := range all {
-		if c.notAfter.After(now) {
-			kinds[c.tls] = c.kind
+		for _, then := range []time.Time{c.notBefore, c.notAfter} {
+			if then.After(now) && (t.expires.IsZero() || then.Before(t.expires)) {
+				t.expires = then
+			}
 		}
 	}
 	for i := range all {
 		c := &all[i]
-		ended := !c.notAfter.After(now)
+		mine, isGood := good[c.tls]
 		for _, n := range c.names {
 			if base, ok := strings.CutPrefix(n, "*."); ok {
-				add(t.wildcard, base, c, kinds)
-			} else if _, fits := t.wildcard[parent(n)]; !ended || !fits {
-				add(t.exact, n, c, kinds) // an ended one must not hide a wildcard
+				add(t.wildcard, base, c, good)
+			} else if w, fits := t.wildcard[parent(n)]; !fits || isGood && good[w.first].rank == mine.rank {
+				add(t.exact, n, c, good) // a worse one must not hide a wildcard
 			}
 			if a, err := netip.ParseAddr(n); err == nil {
-				add(t.addresses, a.Unmap(), c, kinds)
+				add(t.addresses, a.Unmap(), c, good)
 			}
 		}
 	}
 	x.table.Store(t)
 }
 
+// class is what a certificate that is good now has to have in common with
+// those it joins, its rank, and what not.
+type class struct{ kind, rank int }
+
 // add gives c its place: certificates come best first, so a kind of key that
-// is there stays. An ended one joins nobody.
-func add[K comparable](m map[K]entry, name K, c *served, kinds map[*tls.Certificate]int) {
+// is there stays. Only equals in rank join, and none that is not good now.
+func add[K comparable](m map[K]entry, name K, c *served, good map[*tls.Certificate]class) {
 	e, ok := m[name]
 	if !ok {
 		m[name] = entry{first: c.tls}
 		return
 	}
-	if _, lasts := kinds[c.tls]; !lasts {
+	mine, isGood := good[c.tls]
+	first := good[e.first]
+	if !isGood || first.rank != mine.rank {
 		return
 	}
 	var list []choice
-	switch first := kinds[e.first]; {
+	switch {
 	case e.more != nil:
 		list = slices.Clone(*e.more)
-	case first == c.kind:
+	case first.kind == c.kind:
 		return
 	default:
-		list = []choice{newChoice(e.first, first)}
+		list = []choice{newChoice(e.first, first.kind)}
 	}
 	if slices.ContainsFunc(list, func(o choice) bool { return o.kind == c.kind }) {
 		return

@@ -163,6 +163,7 @@ func (k *Keeper) judge(kk key, validKey bool, e store.Entry, last held, first bo
 		k.log.Info("certificate in service", "names", c.Names, "issuer", c.Issuer, "notAfter", c.NotAfter)
 	}
 	k.share(c)
+	c.former = k.issuers[kk.issuer] == nil
 	h.cert = c
 	return h
 }
