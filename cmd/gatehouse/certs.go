@@ -56,6 +56,9 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if len(words) > 0 && slices.Contains([]string{"list", "renew", "revoke", "import", "rollover"}, words[0]) {
 		do, words = words[0], words[1:]
 	}
+	if err := fits(do, words, loaded.Flags.Own); err != nil {
+		return usageError(err)
+	}
 	t, err := openTool(ctx, loaded, errOut)
 	if err != nil {
 		return err
@@ -72,6 +75,21 @@ func certs(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return t.rollover(ctx, out)
 	}
 	return t.list(ctx, words, out)
+}
+
+// fits refuses what a part of the verb does not take: who adds --dry-run to a
+// revocation must not have it done.
+func fits(do string, words []string, flags map[string]string) error {
+	taken := map[string][]string{"list": {"json"}, "renew": {"wait"}, "revoke": {"reason", "reissue", "stop", "wait"}, "import": {"dry-run"}}
+	for _, name := range sortedKeys(flags) {
+		if !slices.Contains(taken[do], name) {
+			return fmt.Errorf("%s takes no --%s; nothing was done", do, name)
+		}
+	}
+	if do == "rollover" && len(words) > 0 {
+		return fmt.Errorf("rollover takes no names (%s): it gives every ACME account a new key; nothing was done", strings.Join(words, ", "))
+	}
+	return nil
 }
 
 // tool is what verbs work with that look at the shared store from outside.
@@ -180,16 +198,27 @@ func (t *tool) list(ctx context.Context, words []string, out io.Writer) error {
 		}
 		return nil
 	}
+	if len(list) == 0 {
+		fmt.Fprintf(out, "nothing is kept yet in the store (%s)\n", storeName(t.static))
+		return nil
+	}
 	writeTable(out, list, time.Now())
 	return nil
 }
 
+// storeName tells people which store was read.
+func storeName(s *config.Static) string {
+	switch s.Store.Kind {
+	case config.StoreEtcd, config.StoreEtcd2:
+		return sourceName(s.Store.Connection(s.Etcd))
+	case config.StoreKube:
+		return "kubernetes " + s.Store.Namespace + " " + s.Store.Prefix
+	}
+	return s.Store.Kind + " " + s.Store.Directory
+}
+
 // writeTable is a line a certificate, and one more for what is wrong.
 func writeTable(out io.Writer, list []cert.Status, now time.Time) {
-	if len(list) == 0 {
-		fmt.Fprintln(out, "nothing is kept yet")
-		return
-	}
 	w := tabwriter.NewWriter(out, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "STATE\tNAMES\tEXPIRES\tRENEWAL\tNEXT ATTEMPT\tOWNER\tISSUER")
 	for _, s := range list {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"gatehouse/internal/cert"
 	"gatehouse/internal/certimport"
@@ -20,6 +21,9 @@ func (t *tool) importFrom(ctx context.Context, paths []string, out io.Writer) er
 	}
 	issuer := t.certs.acme.ID()
 	found, problems := certimport.Read(paths)
+	if len(found) == 0 && len(problems) == 0 {
+		return fmt.Errorf("nothing to take over in %s: no certificate of a site, but for authorities', and keys alone are none", strings.Join(paths, ", "))
+	}
 	_, dry := t.flags.Own["dry-run"]
 	imported, kept := 0, 0
 	for _, f := range found {

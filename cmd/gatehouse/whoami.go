@@ -25,7 +25,10 @@ func whoami(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags.Usage = func() { fmt.Fprint(errOut, whoamiHelp) }
 	address := flags.String("address", "127.0.0.1:8091", "")
 	name := flags.String("name", "", "")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return errHelp
+	case err != nil:
 		return usageError(err)
 	}
 	if flags.NArg() > 0 {
