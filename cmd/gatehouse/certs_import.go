@@ -38,6 +38,9 @@ func (t *tool) importFrom(ctx context.Context, paths []string, out io.Writer) er
 		if changed {
 			imported++
 			fmt.Fprintf(out, "+ %v until %s from %s\n", f.Names, f.NotAfter.UTC().Format("2006-01-02"), f.Source)
+			if f.Lacks != "" {
+				fmt.Fprintf(out, "  without the certificate of %q, which clients need: import it together with that\n", f.Lacks)
+			}
 		} else {
 			kept++
 			fmt.Fprintf(out, "= %v: the store's lasts as long or longer\n", f.Names)

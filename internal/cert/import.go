@@ -1,6 +1,7 @@
 package cert
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,8 @@ import (
 
 // Import takes over a certificate somebody else obtained, under the names its
 // leaf carries, so that no order is needed until it is due. It changes nothing
-// if the store holds one that lasts as long or longer; a value there that
-// cannot be served is overwritten. Any process may call it, beside running
+// if the store holds one that lasts as long or longer, unless it is the same
+// with less of its chain; a value there that cannot be served is overwritten. Any process may call it, beside running
 // replicas too.
 func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (changed bool, err error) {
 	c, err := Check(b, nil)
@@ -32,7 +33,8 @@ func Import(ctx context.Context, s store.Store, issuerID string, b Bundle) (chan
 		}
 		if err == nil {
 			there, err := decodeCertificate(kk, e.Value)
-			if err == nil && !there.NotAfter.Before(c.NotAfter) {
+			more := err == nil && bytes.Equal(there.raw(), c.raw()) && len(there.TLS.Certificate) < len(c.TLS.Certificate)
+			if err == nil && !more && !there.NotAfter.Before(c.NotAfter) {
 				return false, nil
 			}
 		}

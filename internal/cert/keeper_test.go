@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -844,6 +845,23 @@ func TestImportSavesTheOrder(t *testing.T) {
 			t.Errorf("%d calls once it was due", calls)
 		}
 	})
+}
+
+// Who imported a certificate without its intermediates can mend that.
+func TestImportOfMoreOfTheChain(t *testing.T) {
+	ca := newSmallCA(t, 90*day)
+	b := ca.bundle([]string{"a.example.com"}, time.Now(), time.Now().Add(day))
+	leaf, rest := pem.Decode(b.Chain)
+	if other, _ := pem.Decode(rest); other == nil {
+		b.Chain = append(b.Chain, b.Chain...)
+	}
+	short := Bundle{Chain: pem.EncodeToMemory(leaf), Key: b.Key}
+	tool := store.NewMem(0).Replica("tool")
+	for i, want := range []bool{true, false, true, false, false} {
+		if changed := must(Import(t.Context(), tool, "ca", []Bundle{short, short, b, b, short}[i])); changed != want {
+			t.Errorf("import %d: changed %v", i, changed)
+		}
+	}
 }
 
 // What an import stores while an order runs is not overwritten by an older one.

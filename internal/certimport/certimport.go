@@ -3,7 +3,8 @@
 // and PEM files as people have them. It writes nothing.
 //
 // But for acme.json no format is known: what is found are PEM blocks, and a
-// certificate belongs to the key that fits it, whatever their files are called.
+// certificate belongs to the key that fits it, whatever their files are called;
+// so do the authorities' certificates that its chain lacks.
 package certimport
 
 import (
@@ -39,6 +40,7 @@ type Found struct {
 	Chain    []byte
 	Key      []byte
 	Source   string // file of the certificate
+	Lacks    string // the authority whose certificate the chain should have; "": none
 }
 
 // Read finds the certificates under paths, files and folders. Each error names
@@ -49,7 +51,7 @@ func Read(paths []string) ([]Found, []error) {
 }
 
 func read(paths []string, now time.Time) ([]Found, []error) {
-	c := &collection{now: now, keys: map[string]crypto.PrivateKey{}, chains: map[string]chain{}}
+	c := &collection{now: now, keys: map[string]crypto.PrivateKey{}, chains: map[string]chain{}, signers: map[string][]*x509.Certificate{}}
 	for _, p := range paths {
 		c.path(p)
 	}
@@ -60,9 +62,10 @@ func read(paths []string, now time.Time) ([]Found, []error) {
 type collection struct {
 	now      time.Time
 	files    int
-	keys     map[string]crypto.PrivateKey // by public key, DER
-	chains   map[string]chain             // by leaf, DER; the longest
-	found    []Found                      // of acme.json: paired already
+	keys     map[string]crypto.PrivateKey   // by public key, DER
+	chains   map[string]chain               // by leaf, DER; the longest
+	signers  map[string][]*x509.Certificate // authorities', by subject, DER
+	found    []Found                        // of acme.json: paired already
 	problems []error
 }
 
@@ -182,6 +185,7 @@ func (c *collection) pem(path string, data []byte) (blocks int) {
 				continue
 			}
 			list = append(list, one)
+			c.signer(one)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			blocks++
 			if err := c.key(block); err != nil {
@@ -196,6 +200,37 @@ func (c *collection) pem(path string, data []byte) (blocks int) {
 		c.chains[string(list[0].Raw)] = chain{list, path}
 	}
 	return blocks
+}
+
+// Bounds on completing chains: more are a mistake, or meant to keep us busy.
+const (
+	mostSigners = 8 // of one name
+	mostLinks   = 8
+)
+
+// signer keeps an authority's certificate; a root is in nobody's chain.
+func (c *collection) signer(one *x509.Certificate) {
+	name := string(one.RawSubject)
+	if !one.IsCA || bytes.Equal(one.RawSubject, one.RawIssuer) || len(c.signers[name]) >= mostSigners ||
+		slices.ContainsFunc(c.signers[name], one.Equal) {
+		return
+	}
+	c.signers[name] = append(c.signers[name], one)
+}
+
+// complete adds what a chain lacks, as people have it in a file of its own:
+// clients do not fetch it.
+func (c *collection) complete(list []*x509.Certificate) []*x509.Certificate {
+	list = slices.Clone(list)
+	for len(list) < mostLinks {
+		last := list[len(list)-1]
+		i := slices.IndexFunc(c.signers[string(last.RawIssuer)], func(a *x509.Certificate) bool { return last.CheckSignatureFrom(a) == nil })
+		if i < 0 || slices.ContainsFunc(list, c.signers[string(last.RawIssuer)][i].Equal) {
+			break
+		}
+		list = append(list, c.signers[string(last.RawIssuer)][i])
+	}
+	return list
 }
 
 func (c *collection) key(block *pem.Block) error {
@@ -251,7 +286,11 @@ func (c *collection) pairs() ([]Found, []error) {
 		}
 		f := Found{Names: names, NotAfter: leaf.NotAfter, Source: ch.source,
 			Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}
-		for _, one := range ch.list {
+		list := c.complete(ch.list)
+		if len(list) == 1 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
+			f.Lacks = leaf.Issuer.String()
+		}
+		for _, one := range list {
 			f.Chain = append(f.Chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: one.Raw})...)
 		}
 		found = append(found, f)

@@ -128,6 +128,49 @@ func TestReadsWhatOthersKeep(t *testing.T) {
 	}
 }
 
+// Many have certificate, authorities' certificates and key in three files.
+func TestChainIsCompleted(t *testing.T) {
+	dir := t.TempDir()
+	sign := func(subject string, isCA bool, key, by *ecdsa.PrivateKey, parent *x509.Certificate) *x509.Certificate {
+		c := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: subject}, IsCA: isCA, BasicConstraintsValid: true,
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+		if !isCA {
+			c.DNSNames = []string{subject}
+		}
+		if parent == nil {
+			parent = c
+		}
+		return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, c, parent, key.Public(), by))))
+	}
+	rootKey, firstKey, secondKey, key := ec(), ec(), ec(), ec()
+	root := sign("root", true, rootKey, rootKey, nil)
+	first := sign("first", true, firstKey, rootKey, root)
+	second := sign("second", true, secondKey, firstKey, first)
+	foreign := sign("second", true, ec(), firstKey, first) // the same name, and another key
+	leaf := sign("a.example.com", false, key, secondKey, second)
+	pemOf := func(list ...*x509.Certificate) (text []byte) {
+		for _, c := range list {
+			text = append(text, block("CERTIFICATE", c.Raw)...)
+		}
+		return text
+	}
+	write(t, dir, map[string][]byte{
+		"a.crt": pemOf(leaf), "ca-bundle.crt": pemOf(root, foreign, first, second),
+		"a.key": block("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(key))),
+	})
+	found, problems := Read([]string{filepath.Join(dir, "ca-bundle.crt"), filepath.Join(dir, "a.crt"), filepath.Join(dir, "a.key")})
+	if len(found) != 1 || len(problems) != 0 {
+		t.Fatalf("found %v, problems %v", found, problems)
+	}
+	if d := cmp.Diff(string(pemOf(leaf, second, first)), string(found[0].Chain)); d != "" || found[0].Lacks != "" {
+		t.Errorf("lacks %q; chain (-want +got):\n%s", found[0].Lacks, d)
+	}
+	found, _ = Read([]string{filepath.Join(dir, "a.crt"), filepath.Join(dir, "a.key")})
+	if len(found) != 1 || found[0].Lacks != "CN=second" {
+		t.Errorf("without the bundle: %v", found)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string][]byte{
@@ -153,7 +196,7 @@ func FuzzPEM(f *testing.F) {
 	leaf, ca := issue(key, []string{"a.example.com"}, time.Now().Add(time.Hour))
 	f.Add(append(append(leaf, ca...), block("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(key)))...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c := &collection{now: time.Now(), keys: map[string]crypto.PrivateKey{}, chains: map[string]chain{}}
+		c := &collection{now: time.Now(), keys: map[string]crypto.PrivateKey{}, chains: map[string]chain{}, signers: map[string][]*x509.Certificate{}}
 		c.pem("x", data)
 		found, _ := c.pairs()
 		for _, one := range found {
