@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"gatehouse/internal/cert"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +141,17 @@ main = "127.0.0.1"
 		append([]string{"doctor", "office.example.com"}, look...)...)
 	wantVerb(t, 1, []string{"a wildcard can only be proved by dns-01"}, append([]string{"doctor", "*.office.example.com"}, look...)...)
 
+	within(t, 30*time.Second, "certs tells the same time of renewal as the replica, which has asked the CA", r.log, func() error {
+		i := slices.IndexFunc(r.certs.keeper.Status(), func(s cert.Status) bool { return slices.Contains(s.Names, "office.example.com") })
+		if i < 0 {
+			return errors.New("the replica has no status of it")
+		}
+		s := r.certs.keeper.Status()[i]
+		if out, _ := verbOut(t, "certs", "--json", s.ID, "-c", file); !strings.Contains(out, s.RenewAt.UTC().Format(time.RFC3339)) {
+			return fmt.Errorf("%s for the replica, and certs says %s", s.RenewAt, out)
+		}
+		return nil
+	})
 	for _, suite := range []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256} {
 		conn, err := tls.Dial("tcp", r.servers[1].Addr().String(), &tls.Config{ServerName: "office.example.com", InsecureSkipVerify: true,
 			MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})

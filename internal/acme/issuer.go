@@ -92,6 +92,7 @@ type timing struct {
 var (
 	_ cert.Issuer   = (*Issuer)(nil)
 	_ cert.Recorder = (*Issuer)(nil)
+	_ cert.Renewals = (*Issuer)(nil)
 )
 
 var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)

@@ -88,6 +88,15 @@ func (i *Issuer) RenewAt(ctx context.Context, leafDER []byte) time.Time {
 	return fresh.At
 }
 
+// Renewal is cert.Renewals': what RenewAt has stored.
+func (i *Issuer) Renewal(word, leafDER []byte) time.Time {
+	var known renewalInfo
+	if json.Unmarshal(word, &known) != nil || known.Version != renewalVersion || known.Leaf != fingerprint(leafDER) {
+		return time.Time{}
+	}
+	return known.At
+}
+
 // inWindow tells whether the CA's window for leaf is open.
 func (i *Issuer) inWindow(ctx context.Context, leaf *x509.Certificate) bool {
 	known, _, err := i.knownRenewal(ctx, "renewals/"+i.ID()+"/"+cert.ID(sortedNames(namesOf(leaf))))

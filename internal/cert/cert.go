@@ -101,6 +101,14 @@ type Progress interface {
 	Ordered(journal []byte) []string
 }
 
+// Renewals is an Issuer whose word on a renewal is in the store for all, at
+// renewals/<issuer>/<id>.
+type Renewals interface {
+	// Renewal gives the time a stored word tells for a leaf (DER); zero: none.
+	// It changes nothing and asks nobody.
+	Renewal(word, leaf []byte) time.Time
+}
+
 // Recorder is an Issuer that keeps a refused order in mind until the failure is
 // stored as an attempt: only then may the order be forgotten.
 type Recorder interface {

@@ -11,6 +11,8 @@ import (
 	"gatehouse/internal/store"
 )
 
+const renewalsPrefix = "renewals"
+
 // request is the value under requests/: a person wants the certificate ordered
 // now, whatever the time of the next attempt is. It counts once.
 type request struct {
@@ -69,8 +71,19 @@ func Inspect(ctx context.Context, s store.Store, issuers []Issuer) ([]Status, er
 		part.see(entries)
 	}
 	k.wants = k.traces()
+	words, err := store.List(ctx, s, renewalsPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", renewalsPrefix, err)
+	}
 	for kk, c := range k.present {
-		k.renewals[kk] = renewal{serial: c.serial} // an issuer's own word is known to replicas
+		k.renewals[kk] = renewal{serial: c.serial}
+	}
+	for _, e := range words {
+		kk, ok := parseKey(renewalsPrefix, e.Key)
+		i, tells := k.issuers[kk.issuer].(Renewals)
+		if c := k.present[kk]; ok && tells && c != nil {
+			k.renewals[kk] = renewal{serial: c.serial, at: i.Renewal(e.Value, c.raw())}
+		}
 	}
 	return k.Status(), nil
 }
