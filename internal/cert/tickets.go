@@ -94,6 +94,7 @@ func (t *Tickets) Run(ctx context.Context) error {
 	timer := time.NewTimer(ticketLook)
 	defer timer.Stop()
 	known := false
+	var rotated time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -106,7 +107,15 @@ func (t *Tickets) Run(ctx context.Context) error {
 		}
 		wait := ticketLook
 		if known && due(time.Now(), t.current()) {
+			// So soon it is a replica with another time that put another key:
+			// the two must not outbid each other without end.
+			if again := time.Until(rotated.Add(ticketLook)); again > 0 {
+				timer.Reset(again)
+				continue
+			}
+			rotated = time.Now()
 			if err := t.rotate(ctx); err != nil {
+				rotated = time.Time{}
 				if ctx.Err() == nil {
 					t.log.Warn("session ticket keys are not renewed", "err", err, "next", ticketAgain)
 				}

@@ -36,6 +36,42 @@ func startTickets(t *testing.T, mem *store.Mem, name string) *ticketReplica {
 	return r
 }
 
+// A replica whose clock is half a day off finds the others' key due, and they
+// find its.
+func TestTicketKeysOfAWrongClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := store.NewMem(0)
+		wrong, puts := mem.Replica("wrong"), 0
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for entries := range wrong.Watch(ctx, ticketsKey) {
+				var r ticketRecord
+				if len(entries) == 0 || json.Unmarshal(entries[0].Value, &r) != nil || r.Keys[0].Born.After(time.Now()) {
+					continue
+				}
+				if puts++; puts > 100 {
+					return
+				}
+				r.Keys = append([]ticketKey{{Born: time.Now().Add(13 * time.Hour), Secret: make([]byte, ticketSecret)}}, r.Keys...)
+				if _, err := wrong.Put(ctx, ticketsKey, must(json.Marshal(r)), entries[0].Revision); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		r := startTickets(t, mem, "right")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if puts < 2 || puts > 20 {
+			t.Errorf("within an hour the wrong clock's key was put %d times", puts)
+		}
+		r.stop()
+		cancel()
+		<-done
+	})
+}
+
 func TestTicketKeysAreSharedAndRotated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := store.NewMem(0)
