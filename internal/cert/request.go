@@ -11,8 +11,6 @@ import (
 	"gatehouse/internal/store"
 )
 
-const renewalsPrefix = "renewals"
-
 // request is the value under requests/: a person wants the certificate ordered
 // now, whatever the time of the next attempt is. It counts once.
 type request struct {
