@@ -16,8 +16,9 @@ import (
 )
 
 // Index answers TLS handshakes with the certificate for the server name: the
-// exact name first, then a wildcard for its first label, then the address the
-// client came to, then the default. Reading takes no lock and allocates
+// exact name first, then a wildcard for its first label; without a name the
+// address the client came to, or, unless somebody chose a default, the only
+// address there is a certificate for; then the default. Reading takes no lock and allocates
 // nothing; setting replaces the whole table, from any goroutine.
 //
 // Where several certificates carry the same name, there is one per kind of
@@ -28,6 +29,7 @@ import (
 type Index struct {
 	table   atomic.Pointer[table]
 	strict  bool
+	chosen  bool                            // somebody chose a default
 	standIn atomic.Pointer[tls.Certificate] // nil in a strict index
 	unknown func(name string)
 
@@ -99,12 +101,13 @@ type table struct {
 	exact     map[string]entry // also IP addresses as text
 	wildcard  map[string]entry // by the name without "*."
 	addresses map[netip.Addr]entry
+	only      [2]entry  // IPv4, IPv6: the certificate of the only address there is one for
 	expires   time.Time // when it has to be built anew; zero: never
 }
 
 // NewIndex makes an empty index.
 func NewIndex(o IndexOptions) (*Index, error) {
-	x := &Index{unknown: o.Unknown, strict: o.Strict}
+	x := &Index{unknown: o.Unknown, strict: o.Strict, chosen: o.Default != nil}
 	if o.Default == nil && !o.Strict {
 		c, err := newStandIn()
 		if err != nil {
@@ -211,7 +214,31 @@ func (t *table) byAddress(conn net.Conn) entry {
 	case *net.UDPAddr:
 		ap = a.AddrPort()
 	}
-	return t.addresses[ap.Addr().Unmap().WithZone("")]
+	here := ap.Addr().Unmap().WithZone("")
+	if e, ok := t.addresses[here]; ok {
+		return e
+	}
+	return t.only[family(here)]
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// onlyAddresses finds the certificates for clients that came to an address we
+// do not have, as all do behind NAT: of one address there is no doubt.
+func (t *table) onlyAddresses() {
+	var count [2]int
+	for a, e := range t.addresses {
+		f := family(a)
+		if count[f]++; count[f] > 1 {
+			e = entry{}
+		}
+		t.only[f] = e
+	}
 }
 
 // SetDefault replaces the certificate that answers what nothing fits; a strict
@@ -310,6 +337,9 @@ func (x *Index) build() {
 				add(t.addresses, a.Unmap(), c, good)
 			}
 		}
+	}
+	if !x.chosen {
+		t.onlyAddresses()
 	}
 	x.table.Store(t)
 }

@@ -102,8 +102,10 @@ func TestIndex(t *testing.T) {
 				t.Errorf("%q: served %q, want %q", name, got, want)
 			}
 		}
-		if got := by("", local("10.0.0.2")).Subject.CommonName; got != "gatehouse stand-in" {
-			t.Errorf("other address: served %q", got)
+		for _, other := range []string{"10.0.0.2", "::2"} { // behind NAT
+			if got := by("", local(other)); !got.Equal(ip.Leaf()) {
+				t.Errorf("came to %s: served %q", other, got.Subject)
+			}
 		}
 		if got := by("short.example.com", nil); !got.Equal(ends.Leaf()) {
 			t.Errorf("before its end: %v", got.DNSNames)
@@ -118,6 +120,33 @@ func TestIndex(t *testing.T) {
 			t.Errorf("emptied: served %q", got)
 		}
 	})
+}
+
+// Which of two is meant cannot be seen behind NAT, and who chose a default
+// means it.
+func TestOtherAddresses(t *testing.T) {
+	ca := newSmallCA(t, 90*day)
+	ip := func(addresses ...string) *Certificate {
+		return must(Check(ca.bundle(addresses, time.Now(), time.Now().Add(day)), nil))
+	}
+	chosen := tlsCert(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "chosen", time.Now().Add(day), "default.example.com")
+	came := &tls.ClientHelloInfo{Conn: fakeConn{local: &net.TCPAddr{IP: net.ParseIP("10.0.0.2"), Port: 443}}}
+	for _, tt := range []struct {
+		what  string
+		index *Index
+		certs []*Certificate
+		want  string
+	}{
+		{"two addresses", must(NewIndex(IndexOptions{})), []*Certificate{ip("192.0.2.1"), ip("192.0.2.2")}, "gatehouse stand-in"},
+		{"another family", must(NewIndex(IndexOptions{})), []*Certificate{ip("2001:db8::1")}, "gatehouse stand-in"},
+		{"a default", must(NewIndex(IndexOptions{Default: &chosen})), []*Certificate{ip("192.0.2.1")}, "chosen"},
+		{"no address", must(NewIndex(IndexOptions{Default: &chosen})), nil, "chosen"},
+	} {
+		tt.index.SetManaged(tt.certs)
+		if got := must(x509.ParseCertificate(must(tt.index.GetCertificate(came)).Certificate[0])).Subject.CommonName; got != tt.want {
+			t.Errorf("%s: served %q, want %q", tt.what, got, tt.want)
+		}
+	}
 }
 
 func TestStrictIndexRefuses(t *testing.T) {
