@@ -23,11 +23,13 @@ const onDemandPrefix = "ondemand"
 // Bounds of what unknown names can cost. A name that the allow list does not
 // match costs a comparison with each pattern, and leaves nothing behind.
 const (
-	onDemandWaiting = 100              // names waiting to be asked about
-	onDemandForget  = time.Minute      // for so long a name is not asked about again
-	onDemandKnown   = 10_000           // names that is known of; then it is forgotten of all
-	onDemandAsk     = 5 * time.Second  // for one answer of the ask URL
-	onDemandAgain   = 10 * time.Second // after the store failed
+	onDemandWaiting = 100                    // names waiting to be asked about
+	onDemandForget  = time.Minute            // for so long a name is not asked about again
+	onDemandKnown   = 10_000                 // names that is known of; then it is forgotten of all
+	onDemandAsk     = 5 * time.Second        // for one answer of the ask URL
+	onDemandAgain   = 10 * time.Second       // after the store failed
+	onDemandPause   = 100 * time.Millisecond // after a name that could not be let in: the next would not be either
+	onDemandTell    = time.Minute            // between two messages of that
 )
 
 // OnDemandOptions make an OnDemand. Of Allow and Ask at least one is given.
@@ -139,13 +141,22 @@ func (d *OnDemand) Run(ctx context.Context) error {
 			}
 		}
 	})
+	// Anybody may ask for any name: what cannot be done is told once a minute.
+	var tell time.Time
+	others := 0 // since then
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case name := <-d.queue:
 			if err := guard(func() error { return d.consider(ctx, name) }); err != nil && ctx.Err() == nil {
-				d.o.Logger.Warn("name is not let in", "name", name, "err", err, "next", "it is considered again if a client asks after a minute")
+				now := time.Now()
+				if others++; !now.Before(tell) {
+					d.o.Logger.Warn("name is not let in", "name", name, "others", others-1, "err", err,
+						"next", "it is considered again if a client asks after a minute")
+					tell, others = now.Add(onDemandTell), 0
+				}
+				store.Sleep(ctx, onDemandPause)
 			}
 		}
 	}
@@ -224,7 +235,11 @@ func (d *OnDemand) ask(ctx context.Context, name string) (bool, error) {
 	}
 	resp, err := d.http.Do(req)
 	if err != nil {
-		return false, fmt.Errorf("ask whether it is allowed: %w", err)
+		var at *url.Error // its URL may hold a password
+		if errors.As(err, &at) {
+			err = at.Err
+		}
+		return false, fmt.Errorf("ask whether it is allowed: %s does not answer: %w", u.Host, err)
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	_ = resp.Body.Close()

@@ -72,6 +72,31 @@ func TestOnDemandAllowList(t *testing.T) {
 	})
 }
 
+// Whoever sends names that cannot be let in fills neither the log nor the time
+// of the store, and no log has what is in the ask URL's query.
+func TestOnDemandUnderMadeUpNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &syncBuffer{}
+		_, x := startOnDemand(t, store.NewMem(0).Replica("a"), func(o *OnDemandOptions) {
+			o.Ask, o.Logger = "http://127.0.0.1:1/?token=s3cret", slog.New(slog.NewTextHandler(log, nil))
+		})
+		time.Sleep(time.Second)
+		for i := range 500 {
+			hear(x, fmt.Sprintf("n%d.example", i))
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(20 * time.Second)
+		hear(x, "last.example")
+		time.Sleep(time.Second)
+		if n := strings.Count(log.String(), "name is not let in"); n != 2 {
+			t.Errorf("told %d times within 71 s, want twice", n)
+		}
+		if strings.Contains(log.String(), "s3cret") || !strings.Contains(log.String(), "127.0.0.1:1 does not answer") {
+			t.Errorf("log:\n%s", log)
+		}
+	})
+}
+
 // The replicas have one budget between them. One that cannot write it has a
 // share, and none of it if the whole is used up.
 func TestOnDemandBudget(t *testing.T) {
