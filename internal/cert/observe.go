@@ -45,13 +45,26 @@ func (k *Keeper) follow(ctx context.Context, prefix string, apply func([]store.E
 			trouble = false
 			k.log.Info("store is watched again", "prefix", prefix)
 		}
+		began := time.Now()
 		if err := guard(func() error { apply(entries); return nil }); err != nil {
 			k.logPanic("stored state panicked; serving what is known", err, "prefix", prefix)
 			missed = true
 		}
 		k.wake()
+		store.Sleep(ctx, restFor(time.Since(began)))
 	}
 	return false
+}
+
+// restFor is the pause after a state that took so long to take over: with
+// thousands of certificates a state is work, and changes that come meanwhile are
+// the next one together. What is small makes no pause.
+func restFor(took time.Duration) time.Duration {
+	const small, most = 2 * time.Millisecond, 200 * time.Millisecond
+	if took < small {
+		return 0
+	}
+	return min(4*took, most)
 }
 
 // seeCertificates takes over what the store holds. Only its watch calls it.
