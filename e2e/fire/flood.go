@@ -12,10 +12,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // helloOf is the first message of a handshake for a name. The key exchange is
@@ -62,8 +65,12 @@ type floodOptions struct {
 	Lasts                time.Duration
 }
 
-// floodEnv has this program be the flood's client.
-const floodEnv = "FIRE_FLOOD"
+// floodEnv has this program be the flood's client, which is idleEnv once it has
+// made way for all others.
+const (
+	floodEnv = "FIRE_FLOOD"
+	idleEnv  = "FIRE_FLOOD_IDLE"
+)
 
 // flood runs the client in a process of its own, which comes after others for
 // the processors, as if it were elsewhere: it is not what is measured.
@@ -92,14 +99,24 @@ func beFlood(said string) error {
 	if err := json.Unmarshal([]byte(said), &o); err != nil {
 		return err
 	}
-	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10); err != nil {
-		return err
+	if os.Getenv(idleEnv) == "" {
+		return makeWay()
 	}
 	seen, err := o.run()
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(seen)
+}
+
+// makeWay begins the program anew with all its threads behind those of others:
+// how a thread is scheduled outlasts exec, and those it makes inherit it.
+func makeWay() error {
+	runtime.LockOSThread()
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0); err != nil {
+		return fmt.Errorf("schedule the client behind all others: %w", err)
+	}
+	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), idleEnv+"=1"))
 }
 
 // run begins as many handshakes for names nobody knows as it can, each name
