@@ -263,6 +263,7 @@ func (g *gateway) makeAPI() {
 		o.Stats, o.Dashboard, o.Debug, o.ReadOnly = g.stats, a.Dashboard, a.Debug || g.static.Debug, a.ReadOnly
 	}
 	if g.static.API != nil && !g.openAPI() {
+		o.Unguarded = g.static.EntryPoints[g.static.API.EntryPoint].Auth == nil
 		o.Renew = func(ctx context.Context, issuer, id string) error {
 			_, err := cert.RequestNow(ctx, g.shared, issuer, id)
 			return err

@@ -56,7 +56,11 @@ type Options struct {
 	Dashboard   bool // serve the page at /dashboard/
 	Debug       bool // serve /debug/vars and /debug/pprof/
 	ReadOnly    bool // refuse every method that would change something
-	Logger      *slog.Logger
+	// Unguarded: nothing but a loopback address keeps others away. What would
+	// change something must then name that address, or localhost: a page whose
+	// name was made to lead here (DNS rebinding) cannot.
+	Unguarded bool
+	Logger    *slog.Logger
 }
 
 // Connections are figures of one entry point: connections open now, and those
@@ -144,7 +148,7 @@ func (a *server) guard(next http.Handler) http.Handler {
 				return
 			}
 			if r.Method == http.MethodPost && a.asks(r.URL.Path) {
-				if why := changes(r); why != "" {
+				if why := a.changes(r); why != "" {
 					fail(w, http.StatusForbidden, fmt.Sprintf("%s refused: %s", r.Method, why))
 					return
 				}

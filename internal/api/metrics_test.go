@@ -128,6 +128,13 @@ func TestRenew(t *testing.T) {
 	if code, text := send("POST", path, kind, "application/json"); code != http.StatusServiceUnavailable || !strings.Contains(text, "away") {
 		t.Errorf("%d %s", code, text)
 	}
+	trouble, o.Unguarded = nil, true
+	for host, want := range map[string]int{"rebound.example": 403, "rebound.example:8080": 403, "localhost.evil.example": 403,
+		"127.0.0.1:8080": 202, "[::1]:8080": 202, "localhost:8080": 202, "gatehouse.localhost": 202} {
+		if code, text := send("POST", "http://"+host+path, kind, "application/json"); code != want {
+			t.Errorf("host %s: %d %s, want %d", host, code, text, want)
+		}
+	}
 	o.ReadOnly = true
 	if code, _ := send("POST", path, kind, "application/json"); code != http.StatusForbidden {
 		t.Errorf("read-only: %d", code)

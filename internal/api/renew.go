@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +37,7 @@ func (a *server) renew(w http.ResponseWriter, r *http.Request) {
 
 // changes says why a request that would change something is refused: a page of
 // another site must not be able to make a browser send it.
-func changes(r *http.Request) string {
+func (a *server) changes(r *http.Request) string {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
 		return "its content must be application/json"
@@ -50,7 +51,20 @@ func changes(r *http.Request) string {
 			return "it comes from the site " + origin
 		}
 	}
+	if a.Unguarded && !isLocal(r.Host) {
+		return fmt.Sprintf("it names the host %q, which may be a page's that leads here; ask by address or localhost, or set a password (entryPoints.NAME.auth)", r.Host)
+	}
 	return ""
+}
+
+// isLocal tells addresses and localhost (RFC 6761, section 6.3) from names that
+// anybody may have lead here.
+func isLocal(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+	return net.ParseIP(host) != nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // revoke has the certificates of a name revoked: {"reason": "keyCompromise",
