@@ -109,7 +109,7 @@ const toolPatience = 15 * time.Second
 func openTool(ctx context.Context, loaded config.Loaded, errOut io.Writer) (*tool, error) {
 	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: slog.LevelError}))
 	static := loaded.Static
-	bounded, cancel := context.WithTimeout(ctx, toolPatience)
+	bounded, cancel := context.WithTimeoutCause(ctx, toolPatience, fmt.Errorf("no answer within %s", toolPatience))
 	defer cancel()
 	if static.Etcd != nil {
 		opened, err := openEtcd(ctx, static.Etcd.KVProvider, static.Etcd.UseAPIV3, static.Store.TTL.Std(), "tool", log)

@@ -60,8 +60,9 @@ func logProblems(log *slog.Logger, problems []config.Problem) {
 // change.
 func overlay(ctx context.Context, loaded config.Loaded, s store.Store, log *slog.Logger) (*config.Static, error) {
 	from := traefik1.TreeSource{Provider: "etcd", Prefix: loaded.Static.Etcd.Prefix}
+	var last error
 	for entries, err := range s.Watch(ctx, "") {
-		if err != nil {
+		if last = err; err != nil {
 			log.Warn("the store does not give the static configuration; it is asked until it does",
 				"store", loaded.Static.Etcd.Endpoint, "err", err)
 			continue
@@ -78,6 +79,9 @@ func overlay(ctx context.Context, loaded config.Loaded, s store.Store, log *slog
 			log.Warn("the store says otherwise about how to reach it; what reached it stays", "difference", d)
 		}
 		return static, nil
+	}
+	if last != nil {
+		return nil, fmt.Errorf("%w; last: %w", context.Cause(ctx), last)
 	}
 	return nil, context.Cause(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -261,4 +262,36 @@ func newWhoamiForTest(t *testing.T) (string, error) {
 	go func() { defer close(done); _ = serveWhoami(ctx, l, "") }()
 	t.Cleanup(func() { cancel(); <-done })
 	return "http://" + l.Addr().String(), nil
+}
+
+// TestSettingsOfADeadStore: who waits for the settings in a store in vain is told
+// what came back from it.
+func TestSettingsOfADeadStore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "gatehouse.toml")
+	for _, v3 := range []bool{false, true} {
+		port, err := rig.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("[etcd]\nendpoint = \"127.0.0.1:%d\"\nprefix = \"/traefik\"\nuseAPIV3 = %v\n", port, v3)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		loaded, problems := config.Load(config.LoadInput{Args: []string{"-c", file}})
+		if config.Failed(problems) {
+			t.Fatal(problems)
+		}
+		log := slog.New(slog.DiscardHandler)
+		opened, err := openRouting(t.Context(), loaded.Static, "a", log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Second, errors.New("no answer within 3s"))
+		_, err = overlay(ctx, loaded, opened, log)
+		cancel()
+		_ = opened.Close()
+		if err == nil || !strings.Contains(err.Error(), "no answer within 3s") || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("useAPIV3 %v: %v", v3, err)
+		}
+	}
 }

@@ -60,7 +60,8 @@ type OnDemand struct {
 	http  *http.Client
 
 	budget  budget
-	members atomic.Int64 // replicas that share the store, as far as is known
+	members atomic.Int64              // replicas that share the store, as far as is known
+	refused map[string]store.Revision // told of already; only see touches it
 
 	mu    sync.Mutex
 	asked map[string]time.Time // until when a name is not asked about again
@@ -171,15 +172,18 @@ type onDemandRecord struct {
 }
 
 func (d *OnDemand) see(entries []store.Entry) {
-	names := make(map[string]bool, len(entries))
+	names, refused := make(map[string]bool, len(entries)), map[string]store.Revision{}
 	for _, e := range entries {
 		var r onDemandRecord
 		if len(e.Value) > 4<<10 || json.Unmarshal(e.Value, &r) != nil || r.Version != recordVersion || e.Key != onDemandKey(r.Name) {
-			d.o.Logger.Warn("stored name refused", "key", e.Key, "next", "it is not wanted")
+			if refused[e.Key] = e.Revision; d.refused[e.Key] != e.Revision {
+				d.o.Logger.Warn("stored name refused", "key", e.Key, "next", "it is not wanted")
+			}
 			continue
 		}
 		names[r.Name] = true
 	}
+	d.refused = refused
 	d.names.Store(&names)
 	d.o.Changed()
 }
