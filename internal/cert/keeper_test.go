@@ -602,6 +602,29 @@ func TestIssuerSaysWhenToRenew(t *testing.T) {
 	})
 }
 
+// TestIssuerThatSaidNothing is asked again before it would be for a change.
+func TestIssuerThatSaidNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newSmallCA(t, 90*day)
+		ca.renewAt = func(*x509.Certificate) time.Time { return time.Time{} } // not within reach
+		r := start(t, store.NewMem(0), ca, "r1", wantNames("a.example.com"))
+		time.Sleep(30 * time.Minute)
+		revoked := r.mustServe("a.example.com").SerialNumber
+		ca.mu.Lock()
+		ca.renewAt = func(leaf *x509.Certificate) time.Time {
+			if leaf.SerialNumber.Cmp(revoked) == 0 {
+				return time.Now().Add(-time.Hour)
+			}
+			return leaf.NotBefore.Add(60 * day)
+		}
+		ca.mu.Unlock()
+		time.Sleep(askUnknown + 30*time.Minute)
+		if got := r.mustServe("a.example.com").SerialNumber; got.Cmp(revoked) == 0 {
+			t.Error("the revoked certificate is still served")
+		}
+	})
+}
+
 func TestDamagedValueIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := newSmallCA(t, 90*day)

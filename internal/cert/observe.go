@@ -354,6 +354,9 @@ const (
 	// askEvery is how old an issuer's word on a renewal may be: Let's Encrypt
 	// asks clients to look at least twice a day.
 	askEvery = 6 * time.Hour
+	// askUnknown is the same for one that has said nothing: it may not have been
+	// within reach, or the store was not.
+	askUnknown = time.Hour
 )
 
 // askRenewals asks the issuers when the wanted certificates should be
@@ -386,7 +389,7 @@ func (k *Keeper) unasked() map[key]*Certificate {
 		if c == nil {
 			continue
 		}
-		if r := k.renewals[w.key]; r.serial != c.serial || now.Sub(r.asked) >= askEvery {
+		if r := k.renewals[w.key]; r.serial != c.serial || !now.Before(r.again) {
 			out[w.key] = c
 		}
 	}
@@ -396,7 +399,7 @@ func (k *Keeper) unasked() map[key]*Certificate {
 func (k *Keeper) askRenewal(ctx context.Context, kk key, c *Certificate) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	r := renewal{serial: c.serial, asked: time.Now().Add(-rand.N(askEvery / 6))}
+	r, began := renewal{serial: c.serial}, time.Now()
 	err := guard(func() error {
 		r.at = k.issuers[kk.issuer].RenewAt(ctx, c.raw())
 		return nil
@@ -404,6 +407,11 @@ func (k *Keeper) askRenewal(ctx context.Context, kk key, c *Certificate) {
 	if err != nil {
 		k.logPanic("renewal time panicked", err, "names", c.Names, "issuer", kk.issuer)
 	}
+	every := askEvery
+	if r.at.IsZero() {
+		every = askUnknown
+	}
+	r.again = began.Add(every - rand.N(every/6))
 	k.mu.Lock()
 	k.renewals[kk] = r
 	k.mu.Unlock()

@@ -38,7 +38,7 @@ type want struct {
 type renewal struct {
 	serial string
 	at     time.Time // zero: the default
-	asked  time.Time
+	again  time.Time // when it is asked for again
 }
 
 // view is all a plan depends on. Its maps are never changed once they are in it.
