@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if raceDetector {
+		// Timers that are due at once are run by several processors at a time,
+		// with one race context for all of a bubble: golang/go#78156.
+		runtime.GOMAXPROCS(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 

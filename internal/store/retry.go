@@ -39,6 +39,9 @@ func (b *Backoff) News(err error) bool {
 
 // Sleep waits for d and says whether ctx still lasts.
 func Sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
