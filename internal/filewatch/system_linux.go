@@ -123,10 +123,11 @@ func (s *system) add(path string, before map[string]int32) (wd int32, isNew bool
 }
 
 func (s *system) wait(ctx context.Context, d time.Duration) []Event {
-	_ = s.queue.SetReadDeadline(time.Now().Add(d))
-	stop := context.AfterFunc(ctx, func() { _ = s.queue.SetReadDeadline(time.Unix(1, 0)) })
+	queue := s.queue // the end of ctx may come late, after close
+	_ = queue.SetReadDeadline(time.Now().Add(d))
+	stop := context.AfterFunc(ctx, func() { _ = queue.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	n, err := s.queue.Read(s.buf)
+	n, err := queue.Read(s.buf)
 	if err != nil {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			s.close() // the next Watch opens another
