@@ -21,6 +21,7 @@ var (
 	crowdNames = flag.Int("fire.names", 0, "names of the tests with many; 0: the short form")
 	outage     = flag.Duration("fire.outage", 0, "how long the CA, or the store, is away; 0: the short form")
 	flooding   = flag.Duration("fire.flood", 0, "how long unknown names are asked for; 0: the short form")
+	floodRate  = flag.Int("fire.floodrate", 10_000, "unknown names a second")
 	restarts   = flag.Int("fire.restarts", 0, "rolling restarts; 0: the short form")
 )
 
@@ -231,7 +232,7 @@ func TestManyRenewals(t *testing.T) {
 func TestUnknownNames(t *testing.T) {
 	lasts, rate := 3*time.Second, 500
 	if *flooding > 0 {
-		lasts, rate = *flooding, 10_000
+		lasts, rate = *flooding, *floodRate
 	}
 	c := gather(t, crowdOptions{replicas: 1, names: 100, extra: "[acme.onDemandPolicy]\nallow = [\"*.customers.test\"]"})
 	must(t, c.seed(t.Context()))
@@ -277,7 +278,7 @@ func TestUnknownNames(t *testing.T) {
 		if *flooding == 0 {
 			continue
 		}
-		if seen.Refused == 0 {
+		if seen.Refused == 0 && rate >= 10_000 {
 			t.Error("nothing was refused")
 		}
 		switch late := p99 - calm99; {
